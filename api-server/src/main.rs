@@ -1,0 +1,3 @@
+//! The task API.
+
+fn main() {}

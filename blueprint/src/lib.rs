@@ -1,0 +1,1 @@
+//! The pure function from a TaskPlatform to Kubernetes objects.

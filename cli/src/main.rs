@@ -1,0 +1,3 @@
+//! `taskplatform`: infrastructure as code for TaskPlatforms.
+
+fn main() {}

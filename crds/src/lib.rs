@@ -1,0 +1,1 @@
+//! The TaskPlatform custom resource: its type, defaults and validation.

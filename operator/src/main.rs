@@ -1,0 +1,3 @@
+//! The controller that turns a TaskPlatform into a running platform.
+
+fn main() {}
