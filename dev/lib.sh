@@ -11,10 +11,9 @@ test_gateway_port=${TEST_GATEWAY_PORT:-8081}
 kubernetes=v1.37.2
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
 mkdir -p "$cache/bin" "$cache/logs"
-export PATH=$PATH:/usr/sbin:/sbin
 
-# Tools that were built here are used only where prepare-tools found the installed ones missing or too old.
-[ ! -f "$cache/bin/use" ] || export PATH=$cache/bin:$PATH
+# kind and kubectl, where tools.sh had to build them.
+export PATH=$cache/bin:$PATH:/usr/sbin:/sbin
 
 # A step's output goes to its log; what `say` prints still reaches the terminal, through descriptor 3.
 { true >&3; } 2>/dev/null || exec 3>&1
