@@ -1,0 +1,123 @@
+//! The task API: stateless pods, as many as the autoscaler wants.
+
+use serde_json::{Value, json};
+
+use crate::{
+    Component, Facts, Object, Platform, credentials::keys, network, network::Caller, object::Kind, pod, pod::Template,
+    ports, selector,
+};
+
+const COMPONENT: Component = Component::Api;
+
+pub(crate) fn objects(platform: &Platform, facts: &Facts) -> Vec<Object> {
+    vec![
+        network::policy(
+            platform,
+            facts,
+            COMPONENT,
+            &[(&[Caller::Component(Component::Gateway)], &[ports::API]), (&[Caller::Cluster], &[ports::API_METRICS])],
+        ),
+        service(platform),
+        pod::disruption_budget(platform, COMPONENT),
+        deployment(platform, facts),
+    ]
+}
+
+fn service(platform: &Platform) -> Object {
+    Object::new(
+        platform,
+        COMPONENT,
+        Kind::Service,
+        &platform.names().component(COMPONENT),
+        json!({"spec": {
+            "type": "ClusterIP",
+            "selector": selector(platform.name(), COMPONENT),
+            "ports": [
+                {"name": "http", "port": ports::API, "targetPort": "http", "protocol": "TCP"},
+                {"name": "metrics", "port": ports::API_METRICS, "targetPort": "metrics", "protocol": "TCP"},
+            ],
+        }}),
+    )
+}
+
+fn deployment(platform: &Platform, facts: &Facts) -> Object {
+    let template = Template {
+        component: COMPONENT,
+        service_account: None,
+        // The time to leave the gateway's endpoints, and to finish what is in flight.
+        grace_period_seconds: 40,
+        labels: &[],
+        configuration: &[],
+        container: container(platform, facts),
+        volumes: vec![json!({"name": "tmp", "emptyDir": {}})],
+    };
+    Object::new(
+        platform,
+        COMPONENT,
+        Kind::Deployment,
+        &platform.names().component(COMPONENT),
+        json!({"spec": {
+            "replicas": platform.api_instances(),
+            "revisionHistoryLimit": 3,
+            "selector": {"matchLabels": selector(platform.name(), COMPONENT)},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}},
+            "template": template.value(platform),
+        }}),
+    )
+}
+
+fn container(platform: &Platform, facts: &Facts) -> Value {
+    let api = &platform.spec().api;
+    let check = &platform.spec().gateway.health_check;
+    json!({
+        "name": "task-api",
+        "image": api.image.as_deref().unwrap_or(&facts.images.task_api),
+        "env": environment(platform),
+        "ports": [
+            {"name": "http", "containerPort": ports::API, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": ports::API_METRICS, "protocol": "TCP"},
+        ],
+        // Started means that everything the API needs has answered once and the schema is there: ten minutes for the
+        // database to come up.
+        "startupProbe": {
+            "httpGet": {"path": "/api/ready", "port": "http"},
+            "periodSeconds": 2, "timeoutSeconds": 5, "failureThreshold": 300,
+        },
+        // From then on an instance stays in service while its dependencies fail: it answers what it can, and a failing
+        // database must not take every instance away at once.
+        "readinessProbe": {
+            "httpGet": {"path": check.path, "port": "http"},
+            "periodSeconds": check.interval.as_secs_i32(),
+            "timeoutSeconds": check.timeout.as_secs_i32(),
+            "successThreshold": check.healthy_threshold.get(),
+            "failureThreshold": check.unhealthy_threshold.get(),
+        },
+        "livenessProbe": {
+            "httpGet": {"path": "/api/health", "port": "http"},
+            "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6,
+        },
+        // New connections stop coming before the process is told to stop.
+        "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
+        "resources": pod::resources(api.resources),
+        "securityContext": pod::security_context(),
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    })
+}
+
+fn environment(platform: &Platform) -> Value {
+    let pooler = platform.names().component(Component::Pooler);
+    let sessions = platform.names().component(Component::Sessions);
+    let database = |name: &str| format!("postgres://tasks:$(TASKS_PASSWORD)@{pooler}:{}/{name}", ports::PGBOUNCER);
+    json!([
+        pod::secret_env(platform, "TASKS_PASSWORD", keys::TASKS),
+        pod::secret_env(platform, "SESSIONS_PASSWORD", keys::SESSIONS),
+        pod::secret_env(platform, "SIGNING_KEY", keys::SIGNING),
+        {"name": "TASK_API_LISTEN", "value": format!("[::]:{}", ports::API)},
+        {"name": "TASK_API_METRICS_LISTEN", "value": format!("[::]:{}", ports::API_METRICS)},
+        {"name": "DATABASE_URL", "value": database("tasks")},
+        {"name": "DATABASE_READ_URL", "value": database("tasks_ro")},
+        {"name": "SESSIONS_URL", "value": format!("redis://:$(SESSIONS_PASSWORD)@{sessions}:{}", ports::REDIS)},
+        {"name": "SESSION_TTL", "value": platform.spec().sessions.ttl.to_string()},
+        {"name": "LOG_FORMAT", "value": "json"},
+    ])
+}

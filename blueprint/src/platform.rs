@@ -1,0 +1,171 @@
+//! A TaskPlatform whose numbers fit together, and what the cluster adds to it.
+
+use std::collections::BTreeMap;
+
+use kube::ResourceExt;
+use taskplatform_crds::{TaskPlatform, TaskPlatformSpec};
+
+use crate::{Component, database};
+
+/// A TaskPlatform that can be built: it has a place, and its budgets hold.
+#[derive(Clone, Debug)]
+pub struct Platform {
+    name: String,
+    namespace: String,
+    spec: TaskPlatformSpec,
+}
+
+/// Why a TaskPlatform cannot be built, although each of its fields is well-formed.
+#[derive(Debug, thiserror::Error)]
+pub enum Invalid {
+    /// PgBouncer would open more connections than PostgreSQL accepts.
+    #[error(
+        "spec.database.parameters.max_connections is {given}, but the poolers may open {needed} connections (replicas × (defaultPoolSize + reservePoolSize) × 2 databases, and {reserved} for upkeep): raise it to {needed}, leave it out, or make the pools smaller"
+    )]
+    Connections {
+        /// What the spec says.
+        given: String,
+        /// What the poolers may open.
+        needed: i32,
+        /// What PostgreSQL itself and its upkeep need.
+        reserved: i32,
+    },
+}
+
+impl Platform {
+    /// Checks what no single field can tell.
+    ///
+    /// # Errors
+    /// The budget that does not hold, and the way out.
+    pub fn new(platform: &TaskPlatform) -> Result<Self, Invalid> {
+        let checked = Self {
+            name: platform.name_any(),
+            namespace: platform.namespace().unwrap_or_else(|| "default".to_owned()),
+            spec: platform.spec.clone(),
+        };
+        database::check_connections(&checked)?;
+        Ok(checked)
+    }
+
+    /// The TaskPlatform's name: every object's name begins with it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The namespace of the TaskPlatform and of its objects.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// What the user asked for.
+    pub const fn spec(&self) -> &TaskPlatformSpec {
+        &self.spec
+    }
+
+    /// The names of what others refer to.
+    pub fn names(&self) -> Names<'_> {
+        Names { platform: &self.name }
+    }
+
+    /// The API's instances: what the autoscaler wrote, within its bounds.
+    pub fn api_instances(&self) -> i32 {
+        let scaling = &self.spec.scaling;
+        let (min, max) = (scaling.min_instances.get(), scaling.max_instances.get());
+        self.spec.api.replicas.map_or(min, |replicas| replicas.get().clamp(min, max.max(min)))
+    }
+
+    /// PostgreSQL's members: the primary and its read replicas.
+    pub const fn database_members(&self) -> i32 {
+        self.spec.database.read_replicas.get() + 1
+    }
+}
+
+/// The names of the objects that others refer to.
+#[derive(Clone, Copy, Debug)]
+pub struct Names<'a> {
+    platform: &'a str,
+}
+
+impl Names<'_> {
+    /// The main object of a component.
+    pub fn component(self, component: Component) -> String {
+        format!("{}-{component}", self.platform)
+    }
+
+    /// The Service of the PostgreSQL primary; also the name under which Patroni keeps its state.
+    pub fn primary(self) -> String {
+        format!("{}-database-primary", self.platform)
+    }
+
+    /// The Service of the PostgreSQL replicas.
+    pub fn replicas(self) -> String {
+        format!("{}-database-replicas", self.platform)
+    }
+
+    /// The Secret with every password of the platform.
+    pub fn credentials(self) -> String {
+        format!("{}-credentials", self.platform)
+    }
+}
+
+/// What the blueprint has to know of the cluster and of the release.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The images that run.
+    pub images: Images,
+    /// Whether the cluster serves the custom metric `http_requests_per_second` of pods: the autoscaler follows it only
+    /// then, since a metric that is missing would block every scale-down.
+    pub requests_per_second: bool,
+    /// The namespace in which the operator runs: its pods may reach what they look after.
+    pub operator_namespace: String,
+}
+
+impl Default for Facts {
+    /// A cluster that has everything, and the release of this version.
+    fn default() -> Self {
+        Self {
+            images: Images::default(),
+            requests_per_second: true,
+            operator_namespace: "taskplatform-system".to_owned(),
+        }
+    }
+}
+
+/// The images that a release is made of.
+#[derive(Clone, Debug)]
+pub struct Images {
+    /// PostgreSQL and Patroni.
+    pub postgres: String,
+    /// PgBouncer.
+    pub pgbouncer: String,
+    /// Redis.
+    pub redis: String,
+    /// nginx.
+    pub gateway: String,
+    /// The task API.
+    pub task_api: String,
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        Self::from_environment(&BTreeMap::new())
+    }
+}
+
+impl Images {
+    /// The release's images, or those that variables such as `RELATED_IMAGE_POSTGRES` name instead.
+    pub fn from_environment(variables: &BTreeMap<String, String>) -> Self {
+        let image = |name: &str| {
+            let variable = format!("RELATED_IMAGE_{}", name.to_uppercase().replace('-', "_"));
+            let release = || format!("taskplatform/{name}:{}", env!("CARGO_PKG_VERSION"));
+            variables.get(&variable).cloned().unwrap_or_else(release)
+        };
+        Self {
+            postgres: image("postgres"),
+            pgbouncer: image("pgbouncer"),
+            redis: image("redis"),
+            gateway: image("gateway"),
+            task_api: image("task-api"),
+        }
+    }
+}

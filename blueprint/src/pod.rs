@@ -1,0 +1,169 @@
+//! What every pod has in common: it passes the `restricted` Pod Security Standard, and is spread over nodes.
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use taskplatform_crds::{Cpu, Resources};
+
+use crate::{Component, Object, Platform, labels, object::Kind, selector};
+
+/// The user and group that every image runs as.
+const USER: i64 = 10001;
+
+/// A pod's template.
+pub(crate) struct Template<'a> {
+    pub(crate) component: Component,
+    pub(crate) service_account: Option<String>,
+    pub(crate) grace_period_seconds: i64,
+    /// Labels beside the component's own.
+    pub(crate) labels: &'a [(&'a str, String)],
+    /// Configuration that the pod reads only when it starts: a new pod replaces it when this changes.
+    pub(crate) configuration: &'a [&'a Value],
+    pub(crate) container: Value,
+    pub(crate) volumes: Vec<Value>,
+}
+
+impl Template<'_> {
+    pub(crate) fn value(self, platform: &Platform) -> Value {
+        let Self { component, service_account, grace_period_seconds, labels: extra, configuration, container, volumes } =
+            self;
+        let mut labels = labels(platform.name(), component);
+        labels.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), Value::from(value.as_str()))));
+        let mut metadata = json!({"labels": labels});
+        if !configuration.is_empty() {
+            metadata["annotations"] = json!({"taskplatform.dev/configuration": hash(configuration)});
+        }
+        let mut spec = json!({
+            // Only PostgreSQL's members talk to the API server.
+            "automountServiceAccountToken": service_account.is_some(),
+            // Service links would put the name of every Service in the namespace into the environment.
+            "enableServiceLinks": false,
+            "terminationGracePeriodSeconds": grace_period_seconds,
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "topologySpreadConstraints": spread(platform, component),
+            "containers": [container],
+            "volumes": volumes,
+        });
+        if let Some(name) = service_account {
+            spec["serviceAccountName"] = name.into();
+        }
+        json!({"metadata": metadata, "spec": spec})
+    }
+}
+
+/// Over nodes and zones as evenly as they allow, but never at the price of not running.
+fn spread(platform: &Platform, component: Component) -> Value {
+    ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+        .into_iter()
+        .map(|key| {
+            json!({
+                "maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": selector(platform.name(), component)},
+                // Pods of the former version do not count: the new ones would be spread badly once those are gone.
+                "matchLabelKeys": match_label_keys(component),
+            })
+        })
+        .collect()
+}
+
+/// Deployments mark their pods with a hash of the template; so do StatefulSets, under another name.
+fn match_label_keys(component: Component) -> [&'static str; 1] {
+    match component {
+        Component::Api | Component::Gateway | Component::Pooler => ["pod-template-hash"],
+        Component::Database | Component::Cache | Component::Sessions => ["controller-revision-hash"],
+    }
+}
+
+/// A container's security context.
+pub(crate) fn security_context() -> Value {
+    json!({
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": {"drop": ["ALL"]},
+    })
+}
+
+/// Requests and limits. Memory is not shared: its limit is the request. CPU that others leave may be used, up to four
+/// times the request, and to a core where that is less, so that small pods start in reasonable time.
+pub(crate) fn resources(resources: Resources) -> Value {
+    let limit = Cpu::millicores(resources.cpu.as_millicores().saturating_mul(4).max(1000));
+    json!({
+        "requests": {"cpu": resources.cpu.to_string(), "memory": resources.memory.to_string()},
+        "limits": {"cpu": limit.to_string(), "memory": resources.memory.to_string()},
+    })
+}
+
+/// An environment variable from the platform's credentials.
+pub(crate) fn secret_env(platform: &Platform, variable: &str, key: &str) -> Value {
+    json!({
+        "name": variable,
+        "valueFrom": {"secretKeyRef": {"name": platform.names().credentials(), "key": key}},
+    })
+}
+
+/// An environment variable from the pod's own description.
+pub(crate) fn field_env(variable: &str, path: &str) -> Value {
+    json!({"name": variable, "valueFrom": {"fieldRef": {"fieldPath": path}}})
+}
+
+/// A volume with one key of the platform's credentials, as a file of that name.
+pub(crate) fn secret_volume(platform: &Platform, name: &str, key: &str) -> Value {
+    json!({
+        "name": name,
+        "secret": {
+            "secretName": platform.names().credentials(),
+            "items": [{"key": key, "path": key}],
+            "defaultMode": 0o440,
+        },
+    })
+}
+
+/// One disruption at a time. A single pod may be evicted too: a budget that no drain can meet helps nobody.
+pub(crate) fn disruption_budget(platform: &Platform, component: Component) -> Object {
+    Object::new(
+        platform,
+        component,
+        Kind::PodDisruptionBudget,
+        &platform.names().component(component),
+        json!({"spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": selector(platform.name(), component)},
+            // Pods that are not ready serve nobody: they must not keep a node from being drained.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        }}),
+    )
+}
+
+/// A volume a pod, claimed by a StatefulSet.
+pub(crate) fn volume_claim(storage: &taskplatform_crds::Storage) -> Value {
+    let mut spec = json!({
+        "accessModes": ["ReadWriteOnce"],
+        "volumeMode": "Filesystem",
+        "resources": {"requests": {"storage": storage.size.to_string()}},
+    });
+    if let Some(class) = &storage.class {
+        spec["storageClassName"] = class.as_str().into();
+    }
+    json!([{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": spec}])
+}
+
+/// What becomes of a StatefulSet's volumes. Scaling in keeps them: growing again finds the data.
+pub(crate) fn retention(platform: &Platform) -> Value {
+    use taskplatform_crds::DeletionPolicy::{Delete, Retain};
+    let when_deleted = match platform.spec().deletion_policy {
+        Retain => "Retain",
+        Delete => "Delete",
+    };
+    json!({"whenDeleted": when_deleted, "whenScaled": "Retain"})
+}
+
+fn hash(configuration: &[&Value]) -> String {
+    let mut hash = Sha256::new();
+    for part in configuration {
+        hash.update(part.to_string());
+    }
+    hash.finalize().iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}

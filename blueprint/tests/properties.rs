@@ -1,0 +1,199 @@
+//! What holds for every spec that is admitted.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    autoscaling::v2::HorizontalPodAutoscaler,
+    core::v1::{ConfigMap, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
+    rbac::v1::{Role, RoleBinding},
+};
+use proptest::prelude::*;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use taskplatform_blueprint::{Facts, Kind, Object, Platform, blueprint};
+use taskplatform_crds::TaskPlatform;
+
+prop_compose! {
+    fn spec()(
+        (min, more) in (1..60, 0..60),
+        (down, target, up) in (1..50, 51..80, 81..=100),
+        (window, cooldown, step) in (0..3600, 1..1800, 1..20),
+        (gateways, auth_rate, burst, service) in (1..5, 1..1000, 0..5000, prop::sample::select(vec!["NodePort", "LoadBalancer", "ClusterIP"])),
+        (interval, healthy) in (1..60, 1..5),
+        (read_replicas, memory, disk) in (0..8, 64..65536, 1..2000),
+        (poolers, pool, reserve) in (1..5, 1..100, 0..50),
+        (shards, copies) in (3..8, 0..3),
+        retain in any::<bool>(),
+        replicas in prop::option::of(0_i32..200),
+    ) -> Value {
+        let mut spec = json!({
+            "api": {},
+            "scaling": {
+                "minInstances": min, "maxInstances": min + more, "targetCPU": target,
+                "scaleUp": {"threshold": up, "period": format!("{window}s"), "cooldown": format!("{cooldown}s"), "increment": step},
+                "scaleDown": {"threshold": down},
+            },
+            "gateway": {
+                "replicas": gateways,
+                "service": {"type": service},
+                "rateLimits": {"auth": {"rate": format!("{auth_rate}r/m"), "burst": burst}},
+                "healthCheck": {"interval": format!("{interval}s"), "timeout": "1s", "healthyThreshold": healthy},
+            },
+            "database": {
+                "readReplicas": read_replicas,
+                "storage": {"size": format!("{disk}Gi"), "class": "standard"},
+                "resources": {"cpu": "250m", "memory": format!("{memory}Mi")},
+                "parameters": {"work_mem": "2MB"},
+            },
+            "pooler": {"replicas": poolers, "defaultPoolSize": pool, "minPoolSize": 0, "reservePoolSize": reserve},
+            "cache": {"shards": shards, "replicasPerShard": copies},
+            "sessions": {"shards": shards, "ttl": "2h"},
+            "deletionPolicy": if retain { "Retain" } else { "Delete" },
+        });
+        if let Some(replicas) = replicas {
+            spec["api"]["replicas"] = Value::from(replicas);
+        }
+        spec
+    }
+}
+
+fn parse(spec: &Value) -> Platform {
+    let document = json!({
+        "apiVersion": "taskplatform.dev/v1alpha1", "kind": "TaskPlatform",
+        "metadata": {"name": "a-name-of-exactly-32-characters-", "namespace": "shop"}, "spec": spec,
+    });
+    let mut document = document;
+    document["metadata"]["name"] = "n".repeat(32).into();
+    Platform::new(&TaskPlatform::parse(document).unwrap()).unwrap()
+}
+
+/// The object read as its type and written again: what the type does not know is lost.
+fn through_its_type(object: &Object) -> Value {
+    fn through<K: Serialize + DeserializeOwned>(value: &Value) -> Value {
+        serde_json::to_value(serde_json::from_value::<K>(value.clone()).unwrap()).unwrap()
+    }
+    let read = match object.kind() {
+        Kind::NetworkPolicy => through::<NetworkPolicy>,
+        Kind::ServiceAccount => through::<ServiceAccount>,
+        Kind::Role => through::<Role>,
+        Kind::RoleBinding => through::<RoleBinding>,
+        Kind::ConfigMap => through::<ConfigMap>,
+        Kind::Service => through::<Service>,
+        Kind::PodDisruptionBudget => through::<PodDisruptionBudget>,
+        Kind::StatefulSet => through::<StatefulSet>,
+        Kind::Deployment => through::<Deployment>,
+        Kind::HorizontalPodAutoscaler => through::<HorizontalPodAutoscaler>,
+    };
+    read(object.value())
+}
+
+/// The pod specs in an object.
+fn pod_spec(object: &Object) -> Option<&Value> {
+    matches!(object.kind(), Kind::Deployment | Kind::StatefulSet).then(|| &object.value()["spec"]["template"]["spec"])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_object_is_well_formed(spec in spec(), requests_per_second in any::<bool>()) {
+        let platform = parse(&spec);
+        let facts = Facts { requests_per_second, ..Facts::default() };
+        let objects = blueprint(&platform, &facts);
+
+        prop_assert_eq!(&objects, &blueprint(&platform, &facts), "the same in, the same out");
+        let names: BTreeSet<_> = objects.iter().map(|object| (object.kind(), object.name())).collect();
+        prop_assert_eq!(names.len(), objects.len(), "no object stands there twice");
+        prop_assert!(objects.is_sorted_by_key(Object::kind), "in the order of the kinds");
+
+        for object in &objects {
+            prop_assert_eq!(&through_its_type(object), object.value(), "a field that its kind does not have");
+            prop_assert!(object.name().len() <= 63, "{} is too long for a name", object.name());
+            prop_assert!(object.name().starts_with(platform.name()));
+            let metadata = &object.value()["metadata"];
+            prop_assert_eq!(&metadata["namespace"], platform.namespace());
+            prop_assert_eq!(&metadata["labels"]["app.kubernetes.io/instance"], platform.name());
+            prop_assert_eq!(&metadata["labels"]["app.kubernetes.io/managed-by"], "taskplatform-operator");
+        }
+    }
+
+    #[test]
+    fn every_pod_is_restricted_bounded_probed_and_guarded(spec in spec()) {
+        let platform = parse(&spec);
+        let objects = blueprint(&platform, &Facts::default());
+        for (object, pod) in objects.iter().filter_map(|object| Some((object, pod_spec(object)?))) {
+            let name = object.name();
+            prop_assert_eq!(&pod["securityContext"]["runAsNonRoot"], true, "{}", name);
+            prop_assert_eq!(&pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault", "{}", name);
+            for container in pod["containers"].as_array().unwrap() {
+                let security = &container["securityContext"];
+                prop_assert_eq!(&security["allowPrivilegeEscalation"], false, "{}", name);
+                prop_assert_eq!(&security["readOnlyRootFilesystem"], true, "{}", name);
+                prop_assert_eq!(&security["capabilities"]["drop"], &json!(["ALL"]), "{}", name);
+                for bound in ["requests", "limits"] {
+                    for resource in ["cpu", "memory"] {
+                        prop_assert!(container["resources"][bound][resource].is_string(), "{} has no {} of {}", name, bound, resource);
+                    }
+                }
+                prop_assert!(container["readinessProbe"].is_object() && container["livenessProbe"].is_object(), "{}", name);
+            }
+            let component = object.component();
+            for kind in [Kind::PodDisruptionBudget, Kind::NetworkPolicy] {
+                prop_assert!(
+                    objects.iter().any(|other| other.kind() == kind && other.component() == component),
+                    "{} has no {:?}", component, kind
+                );
+            }
+            let selector = &object.value()["spec"]["selector"]["matchLabels"];
+            let labels = &object.value()["spec"]["template"]["metadata"]["labels"];
+            for (key, value) in selector.as_object().unwrap() {
+                prop_assert_eq!(&labels[key], value, "{} does not select its own pods", name);
+            }
+        }
+    }
+
+    #[test]
+    fn instances_stay_within_their_bounds(spec in spec()) {
+        let platform = parse(&spec);
+        let (min, max) = (spec["scaling"]["minInstances"].as_i64().unwrap(), spec["scaling"]["maxInstances"].as_i64().unwrap());
+        prop_assert!((min..=max).contains(&i64::from(platform.api_instances())));
+    }
+
+    #[test]
+    fn postgresql_accepts_what_the_poolers_open(spec in spec()) {
+        let platform = parse(&spec);
+        let pooler = &platform.spec().pooler;
+        let opened = pooler.replicas.get() * (pooler.default_pool_size.get() + pooler.reserve_pool_size.get()) * 2;
+        let parameters = taskplatform_blueprint::dynamic_configuration(&platform)["postgresql"]["parameters"].clone();
+        let accepted: i32 = parameters["max_connections"].as_str().unwrap().parse().unwrap();
+        prop_assert!(opened < accepted, "the poolers may open {} connections, PostgreSQL accepts {}", opened, accepted);
+        prop_assert_eq!(&parameters["work_mem"], "2MB", "what the user says comes first");
+    }
+}
+
+#[test]
+fn a_max_connections_that_the_poolers_could_exhaust_is_refused() {
+    let document = json!({
+        "apiVersion": "taskplatform.dev/v1alpha1", "kind": "TaskPlatform", "metadata": {"name": "tasks"},
+        "spec": {"database": {"parameters": {"max_connections": "139"}}},
+    });
+    let error = Platform::new(&TaskPlatform::parse(document.clone()).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("max_connections is 139") && error.contains("raise it to 140"), "{error}");
+    let mut enough = document;
+    enough["spec"]["database"]["parameters"]["max_connections"] = "140".into();
+    Platform::new(&TaskPlatform::parse(enough).unwrap()).unwrap();
+}
+
+#[test]
+fn without_a_provider_the_autoscaler_does_not_ask_for_requests_per_second() {
+    let platform = parse(&json!({}));
+    let metrics = |requests_per_second| {
+        let objects = blueprint(&platform, &Facts { requests_per_second, ..Facts::default() });
+        let autoscaler = objects.iter().find(|object| object.kind() == Kind::HorizontalPodAutoscaler).unwrap();
+        autoscaler.value()["spec"]["metrics"].as_array().unwrap().len()
+    };
+    assert_eq!((metrics(false), metrics(true)), (2, 3));
+}
