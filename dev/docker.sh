@@ -35,7 +35,7 @@ launch() {
   # Files that a killed daemon left behind, whose process ids may by now be others'.
   runs "$pidfile" dockerd || rm -f "$pidfile"
   runs /run/docker/containerd/containerd.pid containerd || rm -f /run/docker/containerd/containerd.pid
-  setsid nohup dockerd --config-file "$state/daemon.json" --pidfile "$pidfile" >"$cache/logs/dockerd.log" 2>&1 </dev/null &
+  setsid nohup dockerd --config-file "$state/daemon.json" --pidfile "$pidfile" >"$cache/logs/dockerd.log" 2>&1 </dev/null 3>&- &
 }
 
 answers() { docker info >/dev/null 2>&1; }

@@ -62,7 +62,7 @@ load() {
   for image; do grep -qx "docker.io/$image" <<<"$present" || missing+=("$image"); done
   [ ${#missing[@]} -gt 0 ] || return 0
   say "loading ${missing[*]} into $node"
-  docker save "${missing[@]}" | docker exec -i "$node" ctr -n k8s.io images import --digests --snapshotter overlayfs -
+  docker save "${missing[@]}" | docker exec -i "$node" ctr -n k8s.io images import --digests --snapshotter overlayfs - >/dev/null
 }
 
 load_all() {

@@ -16,7 +16,10 @@ mkdir -p "$cache/bin" "$cache/logs"
 export PATH=$cache/bin:$PATH:/usr/sbin:/sbin
 
 # A step's output goes to its log; what `say` prints still reaches the terminal, through descriptor 3.
-{ true >&3; } 2>/dev/null || exec 3>&1
+if [ -z "${TASKPLATFORM_STEPS:-}" ]; then
+  exec 3>&1
+  export TASKPLATFORM_STEPS=1
+fi
 
 say() { printf '    %s\n' "$*" >&3; }
 

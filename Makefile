@@ -1,0 +1,40 @@
+# `make` tells what there is to make. The work is in dev/ and in cargo.
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/taskplatform
+CARGO_TARGET_DIR ?= $(CACHE)/target
+CLUSTER ?= taskplatform
+GATEWAY_PORT ?= 8080
+TEST_GATEWAY_PORT ?= 8081
+export CACHE CARGO_TARGET_DIR CLUSTER GATEWAY_PORT TEST_GATEWAY_PORT
+
+.DEFAULT_GOAL := help
+.PHONY: help up down clean test lint images operator crds bench
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+up: ## a kind cluster, the operator, and the quickstart platform serving at http://127.0.0.1:8080
+	@dev/up.sh
+
+down: ## delete the cluster (and stop Docker, if `make up` started it)
+	@dev/down.sh
+
+clean: ## down, and remove every image and file that was built or cached
+	@dev/clean.sh
+
+test: ## lint, then every test: alone, on real databases, and end to end on the cluster
+	@dev/test.sh
+
+lint: ## format, shellcheck, clippy
+	@dev/lint.sh
+
+images: ## build the images that changed and load them into the cluster
+	@dev/images.sh
+
+operator: images ## the images, then the CRD and the operator applied to the cluster
+	@dev/operator.sh
+
+crds: ## generate crds/taskplatform.yaml from its Rust type
+	@dev/crds.sh
+
+bench: ## run the benchmarks
+	cargo bench --locked --workspace

@@ -1,0 +1,9 @@
+#!/bin/bash
+# Removes what `make up` built: its images and its cache.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+"$root/dev/cluster.sh" down
+if docker info >/dev/null 2>&1; then docker images --filter reference='taskplatform/*' -q | sort -u | xargs -r docker image rm -f; fi
+"$root/dev/docker.sh" stop
+rm -rf "$cache"

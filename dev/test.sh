@@ -1,0 +1,22 @@
+#!/bin/bash
+# Lints, brings up the cluster, and runs every test: alone, against real databases, and end to end on kind.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+log=$cache/logs/cargo-test.log
+
+"$root/dev/lint.sh"
+"$root/dev/platform.sh"
+
+printf '==> Test services: PostgreSQL, PgBouncer, Redis Cluster (10 s, 1 min to install them)\n'
+trap '"$root/dev/test-services.sh" stop' EXIT
+services=$("$root/dev/test-services.sh" start 3>&-)
+eval "$services"
+
+printf '==> Tests (15 min)\n'
+export KUBE_CONTEXT=$context TASKPLATFORM_GATEWAY_NODE_PORT=30081 TASKPLATFORM_GATEWAY_PORT=$test_gateway_port
+status=0
+cargo test --release --locked --workspace --no-fail-fast --manifest-path "$root/Cargo.toml" 2>&1 </dev/null | tee "$log" || status=$?
+
+awk '/^test result:/ { passed += $4; failed += $6; ignored += $8 }
+  END { printf "\ntests: %d passed, %d failed, %d skipped\n", passed, failed, ignored }' "$log"
+exit "$status"
