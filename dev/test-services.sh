@@ -1,0 +1,255 @@
+#!/bin/bash
+# Starts throw-away PostgreSQL (a primary and a replica), PgBouncer in transaction mode and a Redis Cluster of three nodes on free loopback
+# ports, for the tests of api-server/.
+# Usage: eval "$(dev/test-services.sh)"       starts them, or finds them running, and says where they are
+#        dev/test-services.sh pooler stop     ends PgBouncer as a crash would; `pooler start` brings it back
+#        dev/test-services.sh stop            ends all of it and removes its files
+#
+# PgBouncer has to be 1.21 or later (prepared statements in transaction mode). Where the distribution's is older, all of it comes from
+# Debian trixie, in a root file system that is made once and kept in the cache.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+# What is said goes to standard error: standard output is for the shell that evaluates it.
+exec 3>&2
+
+trixie=$cache/test-services-trixie
+name=taskplatform-test-services-$(cksum <<<"$root" | cut -d' ' -f1)
+state=${TMPDIR:-/tmp}/$name
+
+newest() { printf '%s\n' "$@" | sort -V | tail -n 1; }
+
+local_postgres() { newest "$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null || dirname "$(command -v initdb || echo /usr/bin/initdb)")"; }
+
+local_tools() {
+  local pgbouncer
+  pgbouncer=$(pgbouncer --version 2>/dev/null | sed -n 's/^PgBouncer //p')
+  [ -n "$pgbouncer" ] && [ "$(newest "$pgbouncer" 1.21)" != 1.21 ] &&
+    command -v redis-server >/dev/null && [ -x "$(local_postgres)/initdb" ]
+}
+
+offers_tools() {
+  local pgbouncer
+  pgbouncer=$(apt-cache policy pgbouncer 2>/dev/null | sed -n 's/^ *Candidate: //p')
+  [ "$(newest "$pgbouncer" 1.21)" != 1.21 ]
+}
+
+# Sets `jail`, the root file system that the servers run in; empty for this one.
+find_tools() {
+  jail=
+  if local_tools; then return; fi
+  [ "$(id -u)" = 0 ] ||
+    die "PostgreSQL, PgBouncer 1.21 or later and redis-server are needed. Install them, or run this as root on Debian or Ubuntu"
+  if offers_tools; then
+    apt_install postgresql pgbouncer redis-server
+    return
+  fi
+  jail=$trixie
+  if [ -d "$jail" ]; then return; fi
+  command -v mmdebstrap >/dev/null || apt_install mmdebstrap
+  say "making a Debian trixie with PostgreSQL, PgBouncer and Redis (once, 30 s)"
+  rm -rf "$jail.new"
+  mmdebstrap --quiet --variant=minbase --include=postgresql,pgbouncer,redis-server,redis-tools trixie "$jail.new" >&3
+  mv "$jail.new" "$jail"
+}
+
+# Sets `as_user`, what goes before a command: PostgreSQL and PgBouncer refuse to run as root.
+find_user() {
+  as_user=(env)
+  if [ -n "$jail" ]; then
+    as_user=(chroot --userspec=postgres:postgres "$jail")
+  elif [ "$(id -u)" = 0 ]; then
+    as_user=(setpriv --reuid=postgres --regid=postgres --clear-groups)
+  fi
+}
+
+# background NAME COMMAND [ARGUMENT…]: its process id is in $state/NAME.pid, what it says in $state/NAME.log.
+background() {
+  local service=$1
+  shift
+  "${as_user[@]}" "$@" >"$state/$service.log" 2>&1 </dev/null 3>&- &
+  echo $! >"$state/$service.pid"
+  disown
+}
+
+# await NAME COMMAND [ARGUMENT…]: until it succeeds; the service has ten seconds.
+await() {
+  local service=$1
+  shift
+  for _ in $(seq 200); do
+    if "$@" >/dev/null 2>&1; then return; fi
+    sleep 0.05
+  done
+  tail -n 20 "$state/$service.log" >&2
+  die "$service does not answer; above is what it said"
+}
+
+# free_ports COUNT: so many in a row, with room for Redis' bus ports, which are higher by 10000.
+free_ports() {
+  local base port
+  for _ in $(seq 100); do
+    base=$((20000 + RANDOM % 9000))
+    for port in $(seq $base $((base + $1 - 1))) $(seq $((base + 10000)) $((base + 10000 + $1 - 1))); do
+      if (exec 4<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then continue 2; fi
+    done
+    echo $base
+    return
+  done
+  die "no free ports between 20000 and 29000 on the loopback"
+}
+
+start_postgres() { # NAME PORT DATA
+  background "$1" "$bin/postgres" -D "$3" -p "$2" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
+    -c fsync=off -c full_page_writes=off -c max_connections=150 -c shared_buffers=32MB -c dynamic_shared_memory_type=mmap \
+    -c max_prepared_transactions=0 -c wal_level=replica -c hot_standby=on -c log_min_messages=warning
+}
+
+sql() { "${as_user[@]}" "$bin/psql" -qAtX -h 127.0.0.1 -p "$1" -U postgres -d "$2" -v ON_ERROR_STOP=1 -c "$3"; }
+
+start_primary() {
+  "${as_user[@]}" "$bin/initdb" -D "$data/primary" -U postgres -A trust --no-sync --locale=C.UTF-8 -E UTF8 >"$state/initdb.log" 2>&1 ||
+    { cat "$state/initdb.log" >&2; die "initdb failed; above is what it said"; }
+  start_postgres primary "$primary" "$data/primary"
+  await primary sql "$primary" postgres "SELECT 1"
+  sql "$primary" postgres "CREATE ROLE tasks LOGIN PASSWORD 'tasks'"
+  sql "$primary" postgres "CREATE DATABASE tasks OWNER tasks"
+}
+
+start_replica() {
+  "${as_user[@]}" "$bin/pg_basebackup" -h 127.0.0.1 -p "$primary" -U postgres -D "$data/replica" -R --no-sync -c fast
+  start_postgres replica "$replica" "$data/replica"
+  await replica sql "$replica" postgres "SELECT 1"
+}
+
+start_pooler() {
+  background pooler "$pgbouncer" "$data/pgbouncer.ini"
+  await pooler sql "$pooler" tasks "SELECT 1"
+}
+
+configure_pooler() {
+  "${as_user[@]}" tee "$data/users.txt" >/dev/null <<<'"postgres" ""
+"tasks" "tasks"'
+  "${as_user[@]}" tee "$data/pgbouncer.ini" >/dev/null <<E2
+[databases]
+tasks_ro = host=127.0.0.1 port=$replica dbname=tasks
+* = host=127.0.0.1 port=$primary
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = $pooler
+unix_socket_dir =
+auth_type = trust
+auth_file = $data/users.txt
+pool_mode = transaction
+max_prepared_statements = 200
+default_pool_size = 25
+server_login_retry = 1
+E2
+}
+
+start_redis() {
+  local node nodes=()
+  for node in 0 1 2; do
+    background "redis-$node" "$redis/redis-server" --port $((sessions + node)) --bind 127.0.0.1 --cluster-enabled yes \
+      --cluster-config-file "$data/redis-$node.conf" --cluster-node-timeout 2000 --set-proc-title no --save '' --appendonly no --dir "$data"
+    nodes+=("127.0.0.1:$((sessions + node))")
+  done
+  for node in 0 1 2; do
+    await "redis-$node" "${as_user[@]}" "$redis/redis-cli" -p $((sessions + node)) ping
+  done
+  "${as_user[@]}" "$redis/redis-cli" --cluster create "${nodes[@]}" --cluster-yes >"$state/cluster.log"
+  for node in 0 1 2; do
+    await "redis-$node" cluster_is_whole $((sessions + node))
+  done
+}
+
+cluster_is_whole() { "${as_user[@]}" "$redis/redis-cli" -p "$1" cluster info | grep -q '^cluster_state:ok'; }
+
+load() {
+  # shellcheck source=/dev/null # written by start
+  . "$state/settings" 2>/dev/null || die "the test services are not running; start them with: eval \"\$(dev/test-services.sh)\""
+}
+
+running() {
+  local service
+  [ -f "$state/exports" ] || return 1
+  for service in primary replica pooler redis-0 redis-1 redis-2; do
+    is_alive "$(cat "$state/$service.pid" 2>/dev/null)" || return 1
+  done
+}
+
+start() {
+  if running; then
+    cat "$state/exports"
+    return
+  fi
+  stop
+  find_tools
+  find_user
+  mkdir -p "$state"
+  bin=$(local_postgres) pgbouncer=$(command -v pgbouncer || true) redis=$(dirname "$(command -v redis-server || echo /usr/bin/x)") data=$state/data
+  if [ -n "$jail" ]; then
+    bin=$(cd "$jail" && newest usr/lib/postgresql/*/bin)
+    bin=/$bin pgbouncer=/usr/sbin/pgbouncer redis=/usr/bin data=/srv/$name
+  fi
+  rm -rf "$jail$data"
+  install -d -m 700 "$jail$data"
+  if [ "$(id -u)" = 0 ]; then chown "$("${as_user[@]}" id -u):$("${as_user[@]}" id -g)" "$jail$data"; fi
+  chmod 755 "$state"
+  # Servers that can't enter the caller's directory say so again and again.
+  cd "$jail$data/.."
+  primary=$(free_ports 6)
+  replica=$((primary + 1)) pooler=$((primary + 2)) sessions=$((primary + 3))
+  # -g: what a function sources would stay in it.
+  declare -p jail as_user bin pgbouncer redis data primary replica pooler sessions | sed 's/^declare/declare -g/' >"$state/settings"
+
+  start_primary
+  start_replica
+  configure_pooler
+  start_pooler
+  start_redis
+  cat >"$state/exports" <<E2
+export TASK_API_TEST_POSTGRES_URL=postgres://tasks:tasks@127.0.0.1:$pooler/tasks
+export TASK_API_TEST_POSTGRES_READ_URL=postgres://tasks:tasks@127.0.0.1:$pooler/tasks_ro
+export TASK_API_TEST_POSTGRES_ADMIN_URL=postgres://postgres@127.0.0.1:$primary/tasks
+export TASK_API_TEST_POSTGRES_REPLICA_ADMIN_URL=postgres://postgres@127.0.0.1:$replica/tasks
+export TASK_API_TEST_REDIS_URL=redis://127.0.0.1:$sessions
+E2
+  cat "$state/exports"
+}
+
+# is_alive PID: and still what this script started, which has its directory among its arguments.
+is_alive() { grep -q "$name" "/proc/$1/cmdline" 2>/dev/null; }
+
+# kill_service NAME SIGNAL
+kill_service() {
+  local file=$state/$1.pid pid
+  [ -f "$file" ] || return 0
+  pid=$(cat "$file")
+  rm -f "$file"
+  is_alive "$pid" || return 0
+  kill "-$2" "$pid"
+  for _ in $(seq 100); do
+    is_alive "$pid" || return 0
+    sleep 0.05
+  done
+  kill -KILL "$pid"
+}
+
+stop() {
+  local service
+  # QUIT is PostgreSQL's immediate shutdown: it takes its children along.
+  for service in pooler replica primary; do kill_service $service QUIT; done
+  for service in redis-0 redis-1 redis-2; do kill_service $service TERM; done
+  if [ -f "$state/settings" ]; then
+    load
+    rm -rf "$jail${data:?}"
+  fi
+  rm -rf "$state"
+}
+
+case "${1:-start} ${2:-}" in
+  "start ") start ;;
+  "stop ") stop ;;
+  "pooler stop") load && kill_service pooler KILL ;;
+  "pooler start") load && start_pooler ;;
+  *) die "usage: dev/test-services.sh [start | stop | pooler stop | pooler start]" ;;
+esac
