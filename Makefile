@@ -37,4 +37,4 @@ crds: ## generate crds/taskplatform.yaml from its Rust type
 	@dev/crds.sh
 
 bench: ## run the benchmarks
-	cargo bench --locked --workspace
+	cargo bench --workspace

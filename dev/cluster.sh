@@ -6,7 +6,11 @@ set -euo pipefail
 # Exists while a creation is under way: a cluster that is found with it was never finished.
 unfinished=$cache/cluster-$cluster.unfinished
 
-exists() { kind get clusters 2>/dev/null | grep -qx "$cluster"; }
+exists() {
+  local clusters
+  clusters=$(kind get clusters 2>/dev/null) || die "kind cannot list its clusters: does Docker answer ('docker info')?"
+  grep -qx "$cluster" <<<"$clusters"
+}
 
 delete() {
   kind delete cluster --name "$cluster"

@@ -3,5 +3,5 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
-cargo run --quiet --locked --manifest-path "$root/Cargo.toml" -p taskplatform-crds >"$cache/taskplatform.yaml"
+cargo run --quiet --manifest-path "$root/Cargo.toml" -p taskplatform-crds >"$cache/taskplatform.yaml"
 mv "$cache/taskplatform.yaml" "$root/crds/taskplatform.yaml"

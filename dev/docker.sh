@@ -6,7 +6,8 @@ set -euo pipefail
 state=$cache/docker
 pidfile=$state/dockerd.pid
 
-runs() { [ -f "$1" ] && [ "$(cat "/proc/$(cat "$1")/comm" 2>/dev/null)" = "$2" ]; }
+# runs PIDFILE PROGRAM: by the executable, which a killed process that nobody has waited for no longer has.
+runs() { [ -f "$1" ] && [[ $(readlink "/proc/$(cat "$1")/exe") == */$2 ]]; }
 
 install_docker() {
   command -v apt-get >/dev/null || die "no Docker daemon answers: start Docker Desktop, or install Docker (https://docs.docker.com/engine/install/)"
@@ -65,7 +66,7 @@ stop() {
   say "stopping the Docker daemon that was started here"
   kill "$pid"
   for _ in $(seq 60); do
-    kill -0 "$pid" 2>/dev/null || return 0
+    runs "$pidfile" dockerd || return 0
     sleep 0.5
   done
   die "the Docker daemon (process $pid) does not stop"

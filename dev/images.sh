@@ -6,7 +6,6 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 names=("$@")
 [ $# -gt 0 ] || names=(postgres pgbouncer redis gateway task-api operator)
-release=$CARGO_TARGET_DIR/release
 mkdir -p "$cache/images"
 
 # binary NAME: the Rust binary that the image holds, if any.
@@ -27,18 +26,18 @@ check_glibc() {
 
 compile() {
   local name binaries=()
-  for name in "${names[@]}"; do [ -z "$(binary "$name")" ] || binaries+=(--bin "$(binary "$name")"); done
+  for name in "${names[@]}"; do [ -z "$(binary "$name")" ] || binaries+=("--bin=$(binary "$name")"); done
   [ ${#binaries[@]} -gt 0 ] || return 0
   check_glibc
-  say "compiling ${binaries[*]//--bin/} (1 min; 8 min with a cold cache)"
+  say "compiling ${binaries[*]#--bin=} (1 min; 8 min with a cold cache)"
   # --workspace: the features of the dependencies are then those of `cargo test --workspace`, and one build serves both.
-  cargo build --release --locked --manifest-path "$root/Cargo.toml" --workspace "${binaries[@]}"
+  cargo build --release --manifest-path "$root/Cargo.toml" --workspace "${binaries[@]}"
 }
 
 # inputs NAME: the files that the image is built from.
 inputs() {
   printf '%s\n' "$root/images/collect" "$root/images/$1"
-  [ -z "$(binary "$1")" ] || echo "$release/$(binary "$1")"
+  [ -z "$(binary "$1")" ] || echo "$CARGO_TARGET_DIR/release/$(binary "$1")"
 }
 
 # build NAME
@@ -49,7 +48,7 @@ build() {
   image=taskplatform/$name:$({ hash "${inputs[@]}"; docker image inspect -f '{{.Id}}' debian:trixie-slim; } | sha256sum | cut -c1-12)
   if ! has_image "$image"; then
     say "building $image"
-    tar -cC "$root/images" collect "$name" ${binary:+-C "$release" "$binary"} | docker build -t "$image" -f "$name/Dockerfile" -
+    tar -cC "$root/images" collect "$name" ${binary:+-C "$CARGO_TARGET_DIR" "release/$binary"} | docker build -t "$image" -f "$name/Dockerfile" -
   fi
   echo "$image" >"$cache/images/$name"
 }

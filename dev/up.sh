@@ -5,7 +5,7 @@ set -euo pipefail
 began=$SECONDS
 
 "$root/dev/platform.sh"
-step "Command line" "1 s, 1 min to compile it" cargo build --release --locked --manifest-path "$root/Cargo.toml" --workspace --bin taskplatform
+step "Command line" "1 s, 1 min to compile it" cargo build --release --manifest-path "$root/Cargo.toml" --workspace --bin taskplatform
 step "Quickstart: apply" "1 s" kubectl --context "$context" apply --server-side --force-conflicts -f "$root/examples/quickstart.yaml"
 printf '==> Quickstart: every component ready (90 s the first time)\n'
 kind get kubeconfig --name "$cluster" >"$cache/kubeconfig"
