@@ -1,0 +1,152 @@
+//! An account, and what may be said about one.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    error::ApiError,
+    form::{self, Form},
+};
+
+/// The fewest characters in a password.
+pub const MIN_PASSWORD: usize = 8;
+/// The most characters in a password; more would only keep the hasher busy.
+pub const MAX_PASSWORD: usize = 256;
+/// The most characters in a name.
+pub const MAX_NAME: usize = 100;
+
+/// An account as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct User {
+    /// The account's id.
+    pub id: i64,
+    /// As it was given.
+    pub email: String,
+    /// What the user wants to be called.
+    pub name: Option<String>,
+    /// When the account was made.
+    pub created_at: Timestamp,
+}
+
+/// An e-mail address. Two that differ only in case are one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Email(String);
+
+impl Email {
+    /// As it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What it is compared by. Databases differ in what they know of case beyond ASCII, so it is folded here.
+    pub fn key(&self) -> String {
+        self.0.to_lowercase()
+    }
+
+    fn rule(value: Value) -> Result<Self, String> {
+        let email = form::string(value)?.trim().to_owned();
+        if is_email(&email) { Ok(Self(email)) } else { Err("must be an e-mail address like me@example.com".to_owned()) }
+    }
+}
+
+/// Whether mail could go there: the limits of RFC 5321 and what every mail server asks for. Only sending one would tell more.
+fn is_email(text: &str) -> bool {
+    let Some((local, domain)) = text.rsplit_once('@') else { return false };
+    let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '@' | '<' | '>' | ',' | ';' | '"' | '\\');
+    let label = |label: &str| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-');
+    text.len() <= 254
+        && (1..=64).contains(&local.len())
+        && !local.contains(odd)
+        && !domain.contains(odd)
+        && domain.split('.').all(label)
+}
+
+/// A request for an account.
+#[derive(Debug)]
+pub struct Registration {
+    /// The e-mail to log in with.
+    pub email: Email,
+    /// The password, as it was given.
+    pub password: String,
+    /// What the user wants to be called.
+    pub name: Option<String>,
+}
+
+impl Registration {
+    /// Reads the body of `POST /api/auth/register`.
+    pub fn from_form(mut form: Form) -> Result<Self, ApiError> {
+        let email = form.required("email", Email::rule);
+        let password = form.required("password", |value| form::text(value, MIN_PASSWORD, MAX_PASSWORD));
+        let name = form.nullable("name", |value| form::text(value, 1, MAX_NAME)).value();
+        form.finish(email.zip(password).map(|(email, password)| Self { email, password, name }))
+    }
+}
+
+/// A request for a session.
+#[derive(Debug)]
+pub struct Login {
+    /// The account's e-mail.
+    pub email: String,
+    /// Its password, perhaps.
+    pub password: String,
+}
+
+impl Login {
+    /// Reads the body of `POST /api/auth/login`. What can't be an e-mail or a password is just wrong: it is no account's.
+    pub fn from_form(mut form: Form) -> Result<Self, ApiError> {
+        let email = form.required("email", form::string);
+        let password = form.required("password", form::string);
+        form.finish(email.zip(password).map(|(email, password)| Self { email, password }))
+    }
+
+    /// What the e-mail is compared by.
+    pub fn email_key(&self) -> String {
+        Email(self.email.trim().to_owned()).key()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn emails() {
+        for good in ["me@example.com", "a.b+c@sub.example.co", "ä@exämple.de", "me@localhost"] {
+            assert!(is_email(good), "{good}");
+        }
+        let long = format!("{}@example.com", "a".repeat(65));
+        for bad in
+            ["", "me", "@", "me@", "@example.com", "a b@c.d", "a@b@c", "a@b..c", "a@-b.c", "a@b\n.c", "<a@b.c>", &long]
+        {
+            assert!(!is_email(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn emails_compare_without_case() {
+        assert_eq!(Email("Me@Example.COM".to_owned()).key(), "me@example.com");
+        let login = Login { email: " ÄB@x.de ".to_owned(), password: String::new() };
+        assert_eq!(login.email_key(), Email("äb@X.de".to_owned()).key());
+    }
+
+    #[test]
+    fn a_registration_tells_all_its_faults() {
+        let form = Form::body(json!({"email": "nobody", "password": "short", "name": ""})).unwrap();
+        let Err(ApiError::Invalid(errors)) = Registration::from_form(form) else { panic!("accepted") };
+        assert_eq!(errors.iter().map(|error| &*error.field).collect::<Vec<_>>(), ["email", "password", "name"]);
+    }
+
+    proptest! {
+        #[test]
+        fn an_accepted_email_has_one_at(text in ".{0,80}") {
+            if is_email(&text) {
+                prop_assert_eq!(text.matches('@').count(), 1);
+                prop_assert!(!text.contains(char::is_whitespace));
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Sessions: random tokens, kept hashed; and beside them what each user wrote last, so that every instance can show it to them.
+
+mod local;
+mod redis;
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::store::{Mark, Written};
+
+/// How long a write is remembered. A replica that lags further behind would be read as if nothing had been written; that is far beyond
+/// what a platform leaves in service.
+const WROTE_TTL: Duration = Duration::from_hours(1);
+
+/// Why the session store did not do what it should.
+#[derive(Debug, Error)]
+pub enum SessionError {
+    /// It does not answer.
+    #[error("session store: {0}")]
+    Unavailable(String),
+    /// Its URL can't be used.
+    #[error("SESSIONS_URL is no Redis URL ({0}); it looks like redis://:password@host:6379")]
+    Url(String),
+    /// The system's source of randomness failed.
+    #[error("no random token: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// What a client shows to be known: its user's id and 256 random bits.
+///
+/// The id is there for the store: a session and its user's last write hash to one slot of a Redis Cluster by it, so one request
+/// reads both. It opens nothing, since the store is asked for the whole token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    user_id: i64,
+    secret: [u8; 32],
+}
+
+impl Token {
+    /// A new one.
+    pub fn new(user_id: i64) -> Result<Self, SessionError> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret)?;
+        Ok(Self { user_id, secret })
+    }
+
+    /// Whose session it would be, if there is one.
+    pub fn user_id(&self) -> i64 {
+        self.user_id
+    }
+
+    /// The token in clear, for its owner's eyes only.
+    pub fn reveal(&self) -> String {
+        format!("{}.{}", self.user_id, URL_SAFE_NO_PAD.encode(self.secret))
+    }
+
+    /// What is kept of it. Whoever reads the store can't log in with that.
+    fn digest(&self) -> String {
+        URL_SAFE_NO_PAD.encode(Sha256::digest(self.secret))
+    }
+}
+
+impl FromStr for Token {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (user_id, secret) = text.split_once('.').ok_or(())?;
+        let user_id = user_id.parse().map_err(|_| ())?;
+        let secret = URL_SAFE_NO_PAD.decode(secret).map_err(|_| ())?;
+        Ok(Self { user_id, secret: secret.try_into().map_err(|_| ())? })
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token").field("user_id", &self.user_id).finish_non_exhaustive()
+    }
+}
+
+/// A session that lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Session {
+    /// Its user's last write, unless that is long ago.
+    pub wrote: Option<Mark>,
+}
+
+/// The session store.
+#[derive(Debug)]
+pub struct Sessions {
+    kind: Kind,
+    ttl: Duration,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Local(local::Local),
+    Redis(Box<redis::Redis>),
+}
+
+impl Sessions {
+    /// Sessions in this process: they end with it.
+    pub fn local(ttl: Duration) -> Self {
+        Self { kind: Kind::Local(local::Local::default()), ttl }
+    }
+
+    /// Sessions in a Redis Cluster, shared by every instance. It is connected to when it is first needed.
+    pub fn redis(url: &str, ttl: Duration) -> Result<Self, SessionError> {
+        Ok(Self { kind: Kind::Redis(Box::new(redis::Redis::new(url)?)), ttl })
+    }
+
+    /// How long a session lasts.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// Begins a session.
+    pub async fn begin(&self, token: &Token) -> Result<(), SessionError> {
+        match &self.kind {
+            Kind::Local(local) => local.begin(token, self.ttl),
+            Kind::Redis(redis) => redis.begin(token, self.ttl).await?,
+        }
+        Ok(())
+    }
+
+    /// The session of a token, if it lives.
+    pub async fn find(&self, token: &Token) -> Result<Option<Session>, SessionError> {
+        match &self.kind {
+            Kind::Local(local) => Ok(local.find(token)),
+            Kind::Redis(redis) => redis.find(token).await,
+        }
+    }
+
+    /// Ends a session.
+    pub async fn end(&self, token: &Token) -> Result<(), SessionError> {
+        match &self.kind {
+            Kind::Local(local) => local.end(token),
+            Kind::Redis(redis) => redis.end(token).await?,
+        }
+        Ok(())
+    }
+
+    /// Remembers that a user wrote, and passes on what was written. The write has happened: should this fail, it is not for the
+    /// client to repeat.
+    pub async fn remember<T>(&self, user_id: i64, written: Written<T>) -> T {
+        // Only a database with replicas gives marks, and only one that is shared needs them shared.
+        if let (Some(mark), Kind::Redis(redis)) = (written.mark, &self.kind)
+            && let Err(error) = redis.remember(user_id, mark).await
+        {
+            tracing::warn!(user_id, "this user's next reads may not show their last write: {error}");
+        }
+        if let (Some(mark), Kind::Local(local)) = (written.mark, &self.kind) {
+            local.remember(user_id, mark);
+        }
+        written.value
+    }
+
+    /// Whether the store takes and gives back a value.
+    pub async fn check(&self) -> Result<(), SessionError> {
+        match &self.kind {
+            Kind::Local(_) => Ok(()),
+            Kind::Redis(redis) => redis.check().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn tokens_differ_and_hide() {
+        let (a, b) = (Token::new(7).unwrap(), Token::new(7).unwrap());
+        assert_ne!(a, b);
+        let shown = format!("{a:?}");
+        assert!(!shown.contains(a.reveal().split_once('.').unwrap().1), "{shown}");
+        assert!(!a.reveal().contains(&a.digest()));
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_reads_back(user_id in any::<i64>(), secret in any::<[u8; 32]>()) {
+            let token = Token { user_id, secret };
+            prop_assert_eq!(token.reveal().parse(), Ok(token));
+        }
+
+        #[test]
+        fn any_text_is_a_token_or_not(text in ".{0,80}") {
+            if let Ok(token) = text.parse::<Token>() {
+                prop_assert!(token.user_id().to_string().len() <= text.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Flags and environment. [`Args`] only says what was given; [`Args::into_config`] checks it and fills in the rest.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::Parser;
+use jiff::SignedDuration;
+use thiserror::Error;
+
+use crate::log::LogFormat;
+
+const EXAMPLES: &str = "\
+Examples:
+  task-api                                        alone: SQLite in ./task-api.db, sessions in the process
+  task-api --database-url /var/lib/tasks.db --listen 0.0.0.0:8080
+
+  DATABASE_URL=postgres://tasks:…@tasks-pooler:6432/tasks \\
+  DATABASE_READ_URL=postgres://tasks:…@tasks-pooler:6432/tasks_ro \\
+  SESSIONS_URL=redis://:…@tasks-sessions:6379 \\
+  SIGNING_KEY=… task-api --listen 0.0.0.0:8080    on the platform
+
+  curl -X POST localhost:8080/api/auth/register -H 'content-type: application/json' \\
+       -d '{\"email\": \"me@example.com\", \"password\": \"correct horse\"}'";
+
+/// Serves the task API.
+#[derive(Debug, Parser)]
+#[command(name = "task-api", version, after_help = EXAMPLES)]
+pub struct Args {
+    /// Address that serves the API
+    #[arg(long, env = "TASK_API_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// Address that serves /metrics
+    #[arg(long, env = "TASK_API_METRICS_LISTEN", default_value = "127.0.0.1:9090")]
+    pub metrics_listen: SocketAddr,
+
+    /// Where users and tasks are kept: postgres://…, or the path of a `SQLite` file
+    #[arg(long, env = "DATABASE_URL", default_value = "task-api.db", hide_env_values = true)]
+    pub database_url: String,
+
+    /// PostgreSQL replicas that answer reads: postgres://…
+    #[arg(long, env = "DATABASE_READ_URL", hide_env_values = true)]
+    pub database_read_url: Option<String>,
+
+    /// Redis Cluster that keeps the sessions: `redis://…`; without it they are kept in the process
+    #[arg(long, env = "SESSIONS_URL", hide_env_values = true)]
+    pub sessions_url: Option<String>,
+
+    /// How long a session lasts
+    #[arg(long, env = "SESSION_TTL", default_value = "86400s", value_parser = duration)]
+    pub session_ttl: Duration,
+
+    /// Key that signs cursors, the same in every instance; random without it, required with PostgreSQL
+    #[arg(long, env = "SIGNING_KEY", hide_env_values = true)]
+    pub signing_key: Option<String>,
+
+    /// How log lines look [default: text on a terminal, json otherwise]
+    #[arg(long, env = "LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// What the process works with.
+pub struct Config {
+    /// Address that serves the API.
+    pub listen: SocketAddr,
+    /// Address that serves `/metrics`.
+    pub metrics_listen: SocketAddr,
+    /// Users and tasks.
+    pub database: DatabaseConfig,
+    /// The Redis Cluster of the sessions; in the process without.
+    pub sessions: Option<String>,
+    /// How long a session lasts.
+    pub session_ttl: Duration,
+    /// Signs cursors.
+    pub signing_key: Vec<u8>,
+}
+
+impl fmt::Debug for Config {
+    // URLs hold passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+/// Where users and tasks are kept.
+pub enum DatabaseConfig {
+    /// A file.
+    Sqlite(PathBuf),
+    /// A server.
+    Postgres {
+        /// Takes writes, and reads that must be fresh.
+        primary: Box<tokio_postgres::Config>,
+        /// Take the other reads.
+        replicas: Option<Box<tokio_postgres::Config>>,
+    },
+}
+
+/// Why a configuration can't be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// Not a PostgreSQL URL.
+    #[error("{variable} is no PostgreSQL URL ({cause}); it looks like postgres://user:password@host:6432/database")]
+    Url {
+        /// The variable at fault.
+        variable: &'static str,
+        /// What the parser says; it does not repeat the URL.
+        cause: tokio_postgres::Error,
+    },
+    /// Several instances must sign alike.
+    #[error("SIGNING_KEY is not set; with PostgreSQL every instance needs the same one, of at least 16 characters")]
+    NoSigningKey,
+    /// A key that can be guessed.
+    #[error("SIGNING_KEY is too short; it takes at least 16 characters")]
+    ShortSigningKey,
+    /// Replicas of what?
+    #[error("DATABASE_READ_URL needs a postgres:// DATABASE_URL; unset it to run on SQLite")]
+    ReplicasWithoutPrimary,
+    /// The system's source of randomness failed.
+    #[error("no random signing key: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+impl Args {
+    /// Checks what was given and fills in what was not.
+    pub fn into_config(self) -> Result<Config, ConfigError> {
+        let database = database(&self.database_url, self.database_read_url.as_deref())?;
+        let signing_key = match (self.signing_key.filter(|key| !key.is_empty()), &database) {
+            (Some(key), _) if key.len() < 16 => return Err(ConfigError::ShortSigningKey),
+            (Some(key), _) => key.into_bytes(),
+            (None, DatabaseConfig::Postgres { .. }) => return Err(ConfigError::NoSigningKey),
+            (None, DatabaseConfig::Sqlite(_)) => random_key()?,
+        };
+        Ok(Config {
+            listen: self.listen,
+            metrics_listen: self.metrics_listen,
+            database,
+            sessions: self.sessions_url.filter(|url| !url.is_empty()),
+            session_ttl: self.session_ttl,
+            signing_key,
+        })
+    }
+}
+
+fn database(url: &str, read_url: Option<&str>) -> Result<DatabaseConfig, ConfigError> {
+    let read_url = read_url.filter(|url| !url.is_empty());
+    if !is_postgres(url) {
+        let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")).unwrap_or(url);
+        return match read_url {
+            Some(_) => Err(ConfigError::ReplicasWithoutPrimary),
+            None => Ok(DatabaseConfig::Sqlite(path.into())),
+        };
+    }
+    let parse = |variable, url: &str| url.parse().map(Box::new).map_err(|cause| ConfigError::Url { variable, cause });
+    Ok(DatabaseConfig::Postgres {
+        primary: parse("DATABASE_URL", url)?,
+        replicas: read_url.map(|url| parse("DATABASE_READ_URL", url)).transpose()?,
+    })
+}
+
+fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+fn random_key() -> Result<Vec<u8>, getrandom::Error> {
+    let mut key = vec![0; 32];
+    getrandom::fill(&mut key)?;
+    Ok(key)
+}
+
+/// Reads `90s`, `1h30m`, …
+fn duration(text: &str) -> Result<Duration, String> {
+    let out = || format!("{text:?} is no duration above zero; write it like 86400s, 24h or 1h30m");
+    let duration = text.parse::<SignedDuration>().map_err(|_| out())?;
+    Duration::try_from(duration).ok().filter(|duration| duration.as_secs() > 0).ok_or_else(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(args: &[&str]) -> Result<Config, ConfigError> {
+        Args::parse_from([&["task-api"], args].concat()).into_config()
+    }
+
+    #[test]
+    fn alone_it_needs_nothing() {
+        let config = config(&[]).unwrap();
+        assert!(matches!(config.database, DatabaseConfig::Sqlite(path) if path.as_os_str() == "task-api.db"));
+        assert_eq!(config.session_ttl, Duration::from_hours(24));
+        assert_eq!(config.signing_key.len(), 32);
+    }
+
+    #[test]
+    fn postgres_needs_a_signing_key() {
+        let url = "--database-url=postgres://tasks:secret@localhost/tasks";
+        assert!(matches!(config(&[url]), Err(ConfigError::NoSigningKey)));
+        assert!(matches!(config(&[url, "--signing-key=short"]), Err(ConfigError::ShortSigningKey)));
+        assert!(config(&[url, "--signing-key=0123456789abcdef"]).is_ok());
+    }
+
+    #[test]
+    fn replicas_need_a_primary() {
+        let read = "--database-read-url=postgres://localhost/tasks_ro";
+        assert!(matches!(config(&[read]), Err(ConfigError::ReplicasWithoutPrimary)));
+    }
+
+    #[test]
+    fn errors_keep_the_password() {
+        let error =
+            config(&["--database-url=postgres://tasks:hunter2@localhost:port/tasks"]).err().unwrap().to_string();
+        assert!(error.contains("DATABASE_URL") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_mins(90)));
+        for bad in ["", "5", "-3s", "0s", "soon"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

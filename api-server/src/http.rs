@@ -1,0 +1,109 @@
+//! What handlers take from a request, with this API's answers where it is not there.
+
+use std::time::Duration;
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    http::{HeaderMap, StatusCode, header, request::Parts},
+    response::IntoResponse,
+};
+
+use crate::{error::ApiError, form::Form, id::TaskId};
+
+/// The most bytes that a body may have.
+pub const MAX_BODY: usize = 1 << 20;
+
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A JSON body.
+#[derive(Debug)]
+pub struct JsonBody(pub Form);
+
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if content_type(request.headers()) != ContentType::Json {
+            return Err(ApiError::UnsupportedMediaType);
+        }
+        let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state));
+        let body = read.await.map_err(|_| ApiError::RequestTimeout)?.map_err(|rejection| {
+            if rejection.into_response().status() == StatusCode::PAYLOAD_TOO_LARGE {
+                ApiError::TooLarge
+            } else {
+                ApiError::BadRequest("the body broke off".into())
+            }
+        })?;
+        let body = serde_json::from_slice(&body)
+            .map_err(|error| ApiError::BadRequest(format!("the body is not JSON: {error}").into()))?;
+        Form::body(body).map(Self)
+    }
+}
+
+/// A query string.
+#[derive(Debug)]
+pub struct QueryForm(pub Form);
+
+impl<S: Send + Sync> FromRequestParts<S> for QueryForm {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let Query(pairs) = Query::try_from_uri(&parts.uri)
+            .map_err(|_| ApiError::BadRequest("the query string can't be read".into()))?;
+        Ok(Self(Form::query(pairs)))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for TaskId {
+    type Rejection = ApiError;
+
+    /// What can't be an id is an id that no task has.
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| ApiError::NotFound)?;
+        id.parse().map_err(|()| ApiError::NotFound)
+    }
+}
+
+/// What a body claims to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentType {
+    /// `application/json` or `application/…+json`.
+    Json,
+    /// Nothing is said.
+    Absent,
+    /// Something else, such as what a form in a browser sends.
+    Other,
+}
+
+/// Reads the header `Content-Type`.
+pub fn content_type(headers: &HeaderMap) -> ContentType {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return ContentType::Absent };
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match essence.strip_prefix("application/") {
+        Some(subtype) if subtype == "json" || subtype.ends_with("+json") => ContentType::Json,
+        _ => ContentType::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_types() {
+        let read = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, value.parse().unwrap());
+            content_type(&headers)
+        };
+        assert_eq!(content_type(&HeaderMap::new()), ContentType::Absent);
+        for json in ["application/json", "Application/JSON; charset=utf-8", "application/merge-patch+json"] {
+            assert_eq!(read(json), ContentType::Json, "{json}");
+        }
+        for other in ["text/plain", "application/x-www-form-urlencoded", "text/json", "application/jsonp", ""] {
+            assert_eq!(read(other), ContentType::Other, "{other}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Task ids: whole numbers that carry the second in which their task was created.
+//!
+//! `tasks` is partitioned by month of `created_at`, and an index lives inside its partition. An id that says nothing about time
+//! would have to be looked for in every month there ever was. So an id is
+//!
+//! ```text
+//! bits 52..21  seconds since 2020-01-01T00:00:00Z   (until 2156)
+//! bits 20..0   a number from the database's sequence
+//! ```
+//!
+//! and a look-up by id asks for `created_at` within that one second too, which leaves one partition and one index descent.
+//!
+//! - 53 bits, not 63: ids are numbers in JSON, and JavaScript (and jq) round numbers above 2^53.
+//! - The database makes the id, in the statement that inserts the row, from the same clock reading as `created_at`. Two million ids
+//!   a second fit before the sequence comes round; should it ever (a clock set back), the primary key refuses the row and the insert
+//!   is tried again.
+//! - Sharding by `user_id % N` needs nothing from the id, since every request knows its user. To keep ids unique across shards, shard `k`
+//!   gets a sequence that starts at `k` and increments by the greatest number of shards there will be.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// 2020-01-01T00:00:00Z in seconds since 1970.
+const EPOCH: i64 = 1_577_836_800;
+/// How many bits the sequence has.
+const SEQUENCE_BITS: u32 = 21;
+/// The greatest id.
+const MAX: i64 = (1 << 53) - 1;
+
+/// The id of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TaskId(i64);
+
+impl TaskId {
+    /// A number that can be an id.
+    pub fn new(id: i64) -> Option<Self> {
+        (1..=MAX).contains(&id).then_some(Self(id))
+    }
+
+    /// The least id of the second that holds `at`: what a database without a sequence starts from.
+    pub fn first_of(at: Timestamp) -> Self {
+        Self(((at.as_second() - EPOCH) << SEQUENCE_BITS).clamp(1, MAX))
+    }
+
+    /// The number itself.
+    pub fn get(self) -> i64 {
+        self.0
+    }
+
+    /// The second in which the task was created: from the first of its instants to the first after it.
+    pub fn created_within(self) -> (Timestamp, Timestamp) {
+        // 32 bits of seconds since 2020 stay far within what a timestamp can be.
+        let from = Timestamp::from_second((self.0 >> SEQUENCE_BITS) + EPOCH).unwrap_or_default();
+        (from, from.saturating_add(SignedDuration::from_secs(1)).unwrap_or(from))
+    }
+}
+
+impl std::str::FromStr for TaskId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        // `parse` alone would take "+7" too, a second name for the same task.
+        let digits = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| text.parse().ok().and_then(Self::new)).flatten().ok_or(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn only_plain_numbers_are_ids() {
+        assert_eq!("42".parse(), Ok(TaskId(42)));
+        assert_eq!("9007199254740991".parse(), Ok(TaskId(MAX)));
+        for bad in ["", "0", "-1", "+1", "01", "1.0", "9007199254740992", "99999999999999999999", "x", " 1"] {
+            assert_eq!(bad.parse::<TaskId>(), Err(()), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_id_tells_the_second_it_was_made_in(second in EPOCH + 1..EPOCH + (1 << 32) - 1, nanos in 0..1_000_000_000i32, sequence in 0i64..1 << SEQUENCE_BITS) {
+            let at = Timestamp::new(second, nanos).unwrap();
+            let id = TaskId(TaskId::first_of(at).get() + sequence);
+            let (from, to) = id.created_within();
+            prop_assert!(from <= at && at < to);
+            prop_assert_eq!(id.get().to_string().parse(), Ok(id));
+        }
+
+        #[test]
+        fn later_seconds_have_greater_ids(a in EPOCH + 1..EPOCH + (1 << 32) - 1, later in 1i64..1000) {
+            let id = |second| TaskId::first_of(Timestamp::from_second(second).unwrap());
+            let greatest = TaskId(id(a).get() + (1 << SEQUENCE_BITS) - 1);
+            prop_assert!(greatest < id(a + later));
+        }
+
+        #[test]
+        fn every_id_has_a_second(id in 1..=MAX) {
+            let (from, to) = TaskId(id).created_within();
+            prop_assert!(from < to);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The task API: accounts, sessions and tasks over HTTP.
+//!
+//! Alone (`cargo run -p api-server`) it needs nothing: `SQLite` in a file, sessions in the process. On the platform it keeps
+//! its rows in PostgreSQL behind PgBouncer and its sessions in a Redis Cluster, and any number of it run side by side.
+//!
+//! [`config`] turns flags and environment into a [`Config`]; [`server::run`] serves until it is told to stop. [`store`] is the
+//! only module that knows SQL, [`auth::session`] the only one that knows Redis.
+
+pub mod auth;
+pub mod config;
+pub mod error;
+pub mod form;
+pub mod http;
+pub mod id;
+pub mod log;
+pub mod metrics;
+pub mod ready;
+pub mod server;
+pub mod store;
+pub mod tasks;
+
+use std::sync::Arc;
+
+pub use config::Config;
+
+use crate::{
+    auth::{password::Passwords, session::Sessions},
+    config::DatabaseConfig,
+    error::StartError,
+    metrics::Metrics,
+    ready::Readiness,
+    server::lifecycle::Lifecycle,
+    store::Store,
+    tasks::cursor::Cursors,
+};
+
+/// What every handler shares.
+#[derive(Debug)]
+pub struct App {
+    /// Users and tasks.
+    pub store: Store,
+    /// Who is logged in.
+    pub sessions: Sessions,
+    /// Hashes and verifies passwords, a few at once.
+    pub passwords: Passwords,
+    /// Signs and opens the cursors of lists.
+    pub cursors: Cursors,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
+    /// Whether the dependencies answer.
+    pub readiness: Readiness,
+    /// Whether the process starts, serves or drains.
+    pub lifecycle: Lifecycle,
+}
+
+impl App {
+    /// Puts the application together. Nothing is contacted yet: what it depends on may be up later than it is.
+    pub fn new(config: &Config) -> Result<Arc<Self>, StartError> {
+        let store = match &config.database {
+            DatabaseConfig::Sqlite(path) => Store::sqlite(path)?,
+            DatabaseConfig::Postgres { primary, replicas } => Store::postgres(primary, replicas.as_deref()),
+        };
+        let sessions = match &config.sessions {
+            Some(url) => Sessions::redis(url, config.session_ttl)?,
+            None => Sessions::local(config.session_ttl),
+        };
+        Ok(Arc::new(Self {
+            store,
+            sessions,
+            passwords: Passwords::default(),
+            cursors: Cursors::new(&config.signing_key),
+            metrics: Metrics::default(),
+            readiness: Readiness::default(),
+            lifecycle: Lifecycle::default(),
+        }))
+    }
+}

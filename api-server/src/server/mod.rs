@@ -1,0 +1,103 @@
+//! The server: listens, starts what runs beside it, drains.
+
+pub mod connections;
+pub mod lifecycle;
+pub mod router;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    time::{sleep, timeout},
+};
+
+use crate::{App, error::StartError, server::connections::Connections};
+
+/// For so long after the process was told to stop, whoever is connected or still comes is answered, and told to connect elsewhere: a
+/// connection closed at once might be closed on a request that is on its way.
+const LINGER: Duration = Duration::from_secs(1);
+/// How long requests may take after that. Kubernetes kills the process 30 s after it told it.
+const FINISH: Duration = Duration::from_secs(24);
+
+/// The pause before the database is asked again whether it is there: it doubles from the first to the second.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+/// How often partitions are made ahead of time, and how soon again where that failed.
+const UPKEEP: (Duration, Duration) = (Duration::from_hours(24), Duration::from_mins(5));
+
+/// Serves until SIGTERM or SIGINT, then finishes what was begun.
+///
+/// The ports are open at once: health answers while the database is waited for, and readiness says what is waited for.
+pub async fn run(app: Arc<App>, address: SocketAddr, metrics_address: SocketAddr) -> Result<(), StartError> {
+    let api = listen(address).await?;
+    let metrics = listen(metrics_address).await?;
+    tracing::info!(address = %local(&api, address), metrics = %local(&metrics, metrics_address), "listening");
+    let stop = stop_signal()?;
+
+    let upkeep = tokio::spawn(prepare_and_keep_up(Arc::clone(&app)));
+    let metrics = tokio::spawn(Connections::default().accept(metrics, router::metrics(Arc::clone(&app)), None));
+    let connections = Connections::default();
+    let accepting =
+        tokio::spawn(connections.clone().accept(api, router::api(Arc::clone(&app)), Some(Arc::clone(&app))));
+
+    stop.await;
+    app.lifecycle.drain();
+    tracing::info!(connections = app.metrics.open_connections(), "stopping: open requests are finished");
+    if app.metrics.open_connections() > 0 {
+        sleep(LINGER).await;
+    }
+    accepting.abort();
+    let finished = timeout(FINISH, connections.finish()).await.is_ok();
+    if !finished {
+        tracing::warn!(connections = app.metrics.open_connections(), "requests are cut off after {FINISH:?}");
+    }
+    upkeep.abort();
+    metrics.abort();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })
+}
+
+fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}
+
+fn stop_signal() -> Result<impl Future<Output = ()>, StartError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Waits for the database, brings its schema up to date, and then makes its partitions ahead of time for as long as the process runs.
+async fn prepare_and_keep_up(app: Arc<App>) {
+    let (mut pause, longest) = RETRY;
+    while let Err(error) = app.store.prepare().await {
+        tracing::warn!(
+            "waiting for the database, nothing is served before its schema is there: {error}; next try in {pause:?}"
+        );
+        sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
+    app.lifecycle.start();
+    tracing::info!("the schema is up to date: serving");
+    let (usual, soon) = UPKEEP;
+    let mut pause = usual;
+    loop {
+        sleep(pause).await;
+        pause = match app.store.keep_up().await {
+            Ok(()) => usual,
+            Err(error) => {
+                tracing::warn!("no partitions were made ahead of time: {error}; next try in {soon:?}");
+                soon
+            }
+        };
+    }
+}

@@ -1,0 +1,135 @@
+//! The routes, and what happens around every request.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    http::{HeaderValue, Method, header},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+use tracing::Instrument;
+
+use crate::{App, auth, error::ApiError, http::MAX_BODY, metrics, tasks};
+
+/// The longest that a request may take; every part of it has a shorter limit of its own.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// A request that takes longer is logged.
+const SLOW: Duration = Duration::from_secs(1);
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// The API.
+pub fn api(app: Arc<App>) -> Router {
+    let served = Router::new()
+        .route("/api/auth/register", post(auth::handlers::register))
+        .route("/api/auth/login", post(auth::handlers::login))
+        .route("/api/auth/logout", post(auth::handlers::logout))
+        .route("/api/auth/me", get(auth::handlers::me))
+        .route("/api/tasks", get(tasks::handlers::list).post(tasks::handlers::create))
+        .route(
+            "/api/tasks/{id}",
+            get(tasks::handlers::get).patch(tasks::handlers::update).delete(tasks::handlers::delete),
+        )
+        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+        .route_layer(from_fn_with_state(Arc::clone(&app), once_started));
+    Router::new()
+        .route("/api/health", get(health))
+        .route("/api/ready", get(ready))
+        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+        .merge(served)
+        .fallback(|| async { ApiError::NotFound })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(Arc::clone(&app), around))
+        .with_state(app)
+}
+
+/// `/metrics`, on a port that only Prometheus reaches.
+pub fn metrics(app: Arc<App>) -> Router {
+    let render = async |State(app): State<Arc<App>>| {
+        ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], app.metrics.render()).into_response()
+    };
+    Router::new().route("/metrics", get(render)).fallback(|| async { ApiError::NotFound }).with_state(app)
+}
+
+async fn health(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+    if app.lifecycle.is_draining() {
+        return Err(ApiError::unavailable("this instance stops; use another"));
+    }
+    Ok(Json(json!({"status": "ok"})))
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+    match app.readiness.check(&app).await {
+        Ok(()) => Ok(Json(json!({"status": "ready"}))),
+        Err(failed) => Err(ApiError::unavailable(failed)),
+    }
+}
+
+async fn once_started(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if app.lifecycle.is_started() {
+        next.run(request).await
+    } else {
+        ApiError::unavailable("this instance starts: it waits for its database; try again").into_response()
+    }
+}
+
+/// Gives the request an id, a time limit, a line in the log and a place in the metrics.
+async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let id = request_id(&request);
+    let method = method_label(request.method());
+    let path = request.uri().path().to_owned();
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let span = tracing::info_span!("request", request_id = id.to_str().unwrap_or_default());
+
+    let answer = timeout(REQUEST_TIMEOUT, next.run(request)).instrument(span.clone()).await;
+    let _in_span = span.enter();
+    let mut response =
+        answer.unwrap_or_else(|_| ApiError::unavailable("this took too long; try again").into_response());
+
+    response.headers_mut().insert(REQUEST_ID, id);
+    if app.lifecycle.is_draining() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    let (status, took) = (response.status(), begun.elapsed());
+    if status.is_server_error() || took > SLOW {
+        tracing::info!(method, path, status = status.as_u16(), ?took, "request");
+    } else {
+        tracing::debug!(method, path, status = status.as_u16(), ?took, "request");
+    }
+    app.metrics.request(method, route, status.as_u16(), took);
+    response
+}
+
+/// The caller's id for the request, or a new one. What does not look like an id does not get into the log.
+fn request_id(request: &Request) -> HeaderValue {
+    let plain = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        (1..=128).contains(&bytes.len())
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte))
+    };
+    request.headers().get(REQUEST_ID).filter(plain).cloned().unwrap_or_else(|| {
+        // Without randomness an id is only less unique.
+        let id = (getrandom::u64().unwrap_or_default(), getrandom::u64().unwrap_or_default());
+        HeaderValue::from_str(&format!("{:016x}{:016x}", id.0, id.1)).unwrap_or(HeaderValue::from_static("-"))
+    })
+}
+
+/// Clients may make up methods; metrics have room for those that exist.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}

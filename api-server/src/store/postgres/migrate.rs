@@ -1,0 +1,45 @@
+//! The schema's history, applied once and in order, however many instances start at once.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_postgres::{Client, Config};
+
+use super::{pool, pool::Failure};
+
+/// How long an instance waits for another that migrates, and may itself take.
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Append only: what was applied anywhere never changes.
+const MIGRATIONS: &[(i32, &str, &str)] = &[
+    (1, "accounts and tasks", include_str!("migrations/0001_accounts_and_tasks.sql")),
+    (2, "partitions", include_str!("migrations/0002_partitions.sql")),
+];
+
+/// Applies what was not applied yet. All of it is one transaction that holds a lock of its own length, so this goes through a pooler, and an
+/// instance that dies on the way leaves nothing behind.
+pub(super) async fn migrate(config: &Config) -> Result<(), Failure> {
+    let mut client = pool::connect(config).await?;
+    timeout(TIMEOUT, apply(&mut client)).await.map_err(|_| Failure::timed_out("migrating", TIMEOUT))?
+}
+
+async fn apply(client: &mut Client) -> Result<(), Failure> {
+    let transaction = client.transaction().await?;
+    // The lock ends with the transaction.
+    let begin = "SELECT pg_advisory_xact_lock(7234116, 1);
+        CREATE TABLE IF NOT EXISTS schema_migrations (
+            version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())";
+    transaction.batch_execute(begin).await?;
+    let applied = transaction.query("SELECT version FROM schema_migrations", &[]).await?;
+    let applied: Vec<i32> = applied.iter().filter_map(|row| row.try_get(0).ok()).collect();
+    for (version, name, sql) in MIGRATIONS {
+        if applied.contains(version) {
+            continue;
+        }
+        transaction.batch_execute(sql).await?;
+        let record = "INSERT INTO schema_migrations (version, name) VALUES ($1, $2)";
+        transaction.execute(record, &[version, name]).await?;
+        tracing::info!(version, name, "migrated the schema");
+    }
+    Ok(transaction.commit().await?)
+}

@@ -1,0 +1,35 @@
+-- Makes the partitions of this month and `ahead` more, and returns how many were missing. Whoever comes while another session does this
+-- leaves it to that one. One statement, one transaction: it goes through a pooler.
+CREATE FUNCTION make_task_partitions(ahead integer) RETURNS integer LANGUAGE plpgsql
+    -- Attaching waits for readers of tasks_default, and everyone else for it: rather try again later.
+    SET lock_timeout = '2s'
+AS $$
+DECLARE
+    this_month timestamp := date_trunc('month', now() AT TIME ZONE 'UTC');
+    month_begins timestamptz;
+    month_ends timestamptz;
+    partition_name text;
+    made integer := 0;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(7234116, 2) THEN
+        RETURN 0;
+    END IF;
+    FOR offset_months IN 0..ahead LOOP
+        month_begins := (this_month + make_interval(months => offset_months)) AT TIME ZONE 'UTC';
+        month_ends := (this_month + make_interval(months => offset_months + 1)) AT TIME ZONE 'UTC';
+        partition_name := 'tasks_' || to_char(month_begins AT TIME ZONE 'UTC', 'YYYY_MM');
+        CONTINUE WHEN to_regclass(partition_name) IS NOT NULL;
+        -- Attached rather than made in place, since that would lock all of tasks.
+        EXECUTE format('CREATE TABLE %I (LIKE tasks INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', partition_name);
+        -- Rows that came before their month did are in tasks_default, and would make it refuse the new neighbour.
+        LOCK TABLE tasks_default IN ACCESS EXCLUSIVE MODE;
+        EXECUTE format(
+            'WITH moved AS (DELETE FROM tasks_default WHERE created_at >= %L AND created_at < %L RETURNING *)
+             INSERT INTO %I SELECT * FROM moved', month_begins, month_ends, partition_name);
+        EXECUTE format('ALTER TABLE tasks ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+            partition_name, month_begins, month_ends);
+        made := made + 1;
+    END LOOP;
+    RETURN made;
+END
+$$;

@@ -1,0 +1,432 @@
+//! The store on PostgreSQL, usually through PgBouncer in transaction mode: no statement relies on what another set in its session.
+//!
+//! # Reading one's own writes
+//!
+//! Reads go to the replicas, which lag behind the primary. So every write returns the id of its transaction, a [`Mark`], which the session
+//! store keeps for its user where every instance finds it, and a read brings its user's mark along:
+//!
+//! ```sql
+//! SELECT … WHERE … AND pg_snapshot_xmin(pg_current_snapshot()) > $mark
+//! ```
+//!
+//! All transactions below a snapshot's `xmin` are over, and the mark's was committed, so on a replica where the condition holds the read sees
+//! the write; where it does not hold, no row is returned, and the primary is asked. An empty answer to a read that brings no mark is
+//! an answer.
+//!
+//! The usual mark is a position in the WAL, compared with `pg_last_wal_replay_lsn()`. That function tells what was replayed when it is
+//! called, which is after the statement's snapshot was taken, so the two have to be asked in two statements on one server, a
+//! transaction of four messages through the pooler; and the position of a commit is only known after it, by another statement. The
+//! transaction's id is exact in one statement each way, and holds on a replica that was promoted as well. What it costs: a transaction that
+//! stays open on the primary for long keeps `xmin` back, and readers who wrote since go to the primary until it is over.
+
+mod migrate;
+mod pool;
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep};
+use tokio_postgres::{Config, Row, types::FromSql};
+
+use super::{ListRequest, Mark, NewUser, StoreError, Written};
+use crate::{
+    auth::model::User,
+    form::Change,
+    id::TaskId,
+    tasks::{
+        cursor::Position,
+        model::{NewTask, Priority, Status, Task, TaskPatch},
+    },
+};
+use pool::{Effect, Failure, Params, Pool};
+
+/// What a request waits for the primary at most, tries and pauses together.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What one try of a read waits, so that there is time for another on a new connection.
+const READ_TRY: Duration = Duration::from_secs(2);
+/// What a read waits for a replica before it asks the primary.
+const REPLICA_PATIENCE: Duration = Duration::from_secs(1);
+/// How long replicas that failed are left alone. After that one read tries them, and the others follow if it succeeds.
+const REPLICA_REST: Duration = Duration::from_secs(2);
+/// The pause between tries: it doubles from the first to the second.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
+
+/// How many months ahead there are partitions.
+const MONTHS_AHEAD: i32 = 3;
+
+const USER: &str = "id, email, name, created_at";
+const TASK: &str = "id, user_id, title, description, status, priority, created_at, updated_at, due_date";
+/// The transaction of a write.
+const MARK: &str = "pg_current_xact_id()::text::bigint AS mark";
+
+/// Whether a failed write may be tried again when nobody knows what it did.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeatable {
+    Yes,
+    No,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Postgres {
+    config: Config,
+    primary: Pool,
+    replicas: Option<Replicas>,
+    /// Names this process in the table `readiness`.
+    instance: i64,
+}
+
+#[derive(Debug)]
+struct Replicas {
+    pool: Pool,
+    began: Instant,
+    /// Milliseconds after `began` until which they are left alone.
+    rest_until: AtomicU64,
+}
+
+impl Postgres {
+    pub(super) fn new(primary: &Config, replicas: Option<&Config>) -> Self {
+        let config = pool::tuned(primary);
+        let replicas = replicas.map(|config| Replicas {
+            pool: Pool::new(pool::tuned(config)),
+            began: Instant::now(),
+            rest_until: AtomicU64::new(0),
+        });
+        // Two processes with one number would only see each other's rows.
+        let instance = getrandom::u64().unwrap_or_default().cast_signed();
+        Self { primary: Pool::new(config.clone()), config, replicas, instance }
+    }
+
+    pub(super) async fn prepare(&self) -> Result<(), StoreError> {
+        migrate::migrate(&self.config).await?;
+        self.make_partitions().await
+    }
+
+    pub(super) async fn make_partitions(&self) -> Result<(), StoreError> {
+        let rows = self.write(Repeatable::Yes, "SELECT make_task_partitions($1)", &[&MONTHS_AHEAD]).await?;
+        let made: i32 = column(rows.first().ok_or_else(no_row)?, 0)?;
+        if made > 0 {
+            tracing::info!(made, "made partitions of tasks");
+        }
+        Ok(())
+    }
+
+    pub(super) async fn check(&self) -> Result<(), StoreError> {
+        let token = getrandom::u64().unwrap_or_default().cast_signed();
+        let write = "WITH swept AS (DELETE FROM readiness WHERE written_at < now() - interval '1 hour')
+            INSERT INTO readiness (instance, token, written_at) VALUES ($1, $2, now())
+            ON CONFLICT (instance) DO UPDATE SET token = excluded.token, written_at = excluded.written_at";
+        self.write(Repeatable::Yes, write, &[&self.instance, &token]).await?;
+        let read = "SELECT 1 FROM readiness WHERE instance = $1 AND token = $2";
+        let rows = self.read_primary(read, &[&self.instance, &token]).await?;
+        rows.first()
+            .map(|_| ())
+            .ok_or_else(|| StoreError::Unavailable("a row that was just written is not there".to_owned()))
+    }
+
+    pub(super) async fn create_user(&self, user: &NewUser) -> Result<Written<User>, StoreError> {
+        let sql = format!(
+            "INSERT INTO users (email, email_key, name, password_hash) VALUES ($1, $2, $3, $4) RETURNING {USER}, {MARK}"
+        );
+        let params: Params<'_> = &[&user.email.as_str(), &user.email.key(), &user.name, &user.password_hash];
+        let rows = self.write(Repeatable::No, &sql, params).await.map_err(|failure| {
+            if failure.constraint.as_deref() == Some("users_email_key") {
+                StoreError::EmailTaken
+            } else {
+                failure.into()
+            }
+        })?;
+        written(rows.first().ok_or_else(no_row)?, read_user)
+    }
+
+    /// Asks the primary: nobody is known yet, so neither is what they wrote.
+    pub(super) async fn credentials(&self, email_key: &str) -> Result<Option<(User, String)>, StoreError> {
+        let sql = format!("SELECT {USER}, password_hash FROM users WHERE email_key = $1");
+        let rows = self.read_primary(&sql, &[&email_key]).await?;
+        rows.first().map(|row| Ok((read_user(row)?, column(row, "password_hash")?))).transpose()
+    }
+
+    pub(super) async fn user(&self, id: i64, wrote: Option<Mark>) -> Result<Option<User>, StoreError> {
+        let sql = |fresh: &str| format!("SELECT {USER} FROM users WHERE id = $1{fresh}");
+        self.read(&sql, &[&id], wrote).await?.first().map(read_user).transpose()
+    }
+
+    pub(super) async fn create_task(&self, user_id: i64, task: &NewTask) -> Result<Written<Task>, StoreError> {
+        // now() is one instant within a statement, so the id's second is the row's.
+        let sql = format!(
+            "INSERT INTO tasks (id, user_id, title, description, status, priority, created_at, updated_at, due_date)
+             VALUES (task_id(now()), $1, $2, $3, $4, $5, now(), now(), $6) RETURNING {TASK}, {MARK}"
+        );
+        let NewTask { title, description, status, priority, due_date } = task;
+        let params: Params<'_> = &[&user_id, title, description, &status.as_str(), &priority.as_str(), due_date];
+        let rows = self.write(Repeatable::No, &sql, params).await?;
+        written(rows.first().ok_or_else(no_row)?, read_task)
+    }
+
+    pub(super) async fn list_tasks(
+        &self,
+        user_id: i64,
+        list: &ListRequest,
+        wrote: Option<Mark>,
+    ) -> Result<Vec<Task>, StoreError> {
+        let ListRequest { filter, after, limit } = list;
+        let priority = filter.priority.map(Priority::as_str);
+        let mut params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> = vec![&user_id, limit];
+        let mut conditions = vec!["user_id = $1".to_owned()];
+        if let Some(status) = filter.status {
+            // A constant, so that the planner sees which of them the partial index holds.
+            conditions.push(format!("status = '{}'", status.as_str()));
+        }
+        if let Some(priority) = &priority {
+            params.push(priority);
+            conditions.push(format!("priority = ${}", params.len()));
+        }
+        if let Some(Position { created_at, id }) = after {
+            params.push(created_at);
+            params.push(id);
+            let (at, id) = (params.len() - 1, params.len());
+            // The first condition says nothing new, but only it tells the planner which partitions are too young.
+            conditions.push(format!("created_at <= ${at} AND (created_at, id) < (${at}, ${id})"));
+        }
+        let conditions = conditions.join(" AND ");
+        let sql = |fresh: &str| {
+            format!("SELECT {TASK} FROM tasks WHERE {conditions}{fresh} ORDER BY created_at DESC, id DESC LIMIT $2")
+        };
+        self.read(&sql, &params, wrote).await?.iter().map(read_task).collect()
+    }
+
+    pub(super) async fn task(&self, user_id: i64, id: TaskId, wrote: Option<Mark>) -> Result<Option<Task>, StoreError> {
+        let (from, to) = id.created_within();
+        let sql = |fresh: &str| {
+            format!(
+                "SELECT {TASK} FROM tasks
+                 WHERE id = $1 AND created_at >= $2 AND created_at < $3 AND user_id = $4{fresh}"
+            )
+        };
+        self.read(&sql, &[&id.get(), &from, &to, &user_id], wrote).await?.first().map(read_task).transpose()
+    }
+
+    pub(super) async fn update_task(
+        &self,
+        user_id: i64,
+        id: TaskId,
+        patch: &TaskPatch,
+    ) -> Result<Option<Written<Task>>, StoreError> {
+        let (from, to) = id.created_within();
+        let sql = format!(
+            "UPDATE tasks SET title = coalesce($5, title), status = coalesce($6, status), priority = coalesce($7, priority),
+                description = CASE WHEN $8 THEN $9 ELSE description END,
+                due_date = CASE WHEN $10 THEN $11 ELSE due_date END, updated_at = now()
+             WHERE id = $1 AND created_at >= $2 AND created_at < $3 AND user_id = $4 RETURNING {TASK}, {MARK}"
+        );
+        let TaskPatch { title, description, status, priority, due_date } = patch;
+        let (status, priority) = (status.map(Status::as_str), priority.map(Priority::as_str));
+        let (sets_description, description) = change(description);
+        let (sets_due_date, due_date) = change(due_date);
+        #[rustfmt::skip]
+        let params: Params<'_> = &[
+            &id.get(), &from, &to, &user_id, title, &status, &priority,
+            &sets_description, &description, &sets_due_date, &due_date,
+        ];
+        // Twice the same change is the same change.
+        let rows = self.write(Repeatable::Yes, &sql, params).await?;
+        rows.first().map(|row| written(row, read_task)).transpose()
+    }
+
+    pub(super) async fn delete_task(&self, user_id: i64, id: TaskId) -> Result<Option<Written<()>>, StoreError> {
+        let (from, to) = id.created_within();
+        let sql = format!(
+            "DELETE FROM tasks WHERE id = $1 AND created_at >= $2 AND created_at < $3 AND user_id = $4 RETURNING {MARK}"
+        );
+        // Not tried again when nobody knows: the second try would not find it and call a success a 404.
+        let params: Params<'_> = &[&id.get(), &from, &to, &user_id];
+        let rows = self.write(Repeatable::No, &sql, params).await?;
+        rows.first().map(|row| written(row, |_| Ok(()))).transpose()
+    }
+
+    /// Runs a write on the primary. During a failover it is tried again for as long as a client would wait, if it did nothing or may do it
+    /// twice.
+    async fn write(&self, repeatable: Repeatable, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Failure> {
+        let mut tries = Tries::new();
+        loop {
+            let failure = match self.primary.query(sql, params, tries.deadline).await {
+                Ok(rows) => return Ok(rows),
+                Err(failure) => failure,
+            };
+            let harmless = failure.effect == Effect::None || repeatable == Repeatable::Yes;
+            // An id that is taken is a sequence that came round within a second: the next one is free.
+            let id_taken = failure.constraint.as_deref().is_some_and(|name| name.starts_with("tasks_"));
+            if !harmless || !(failure.passing || id_taken) || !tries.pause().await {
+                return Err(failure);
+            }
+        }
+    }
+
+    async fn read_primary(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
+        let mut tries = Tries::new();
+        loop {
+            let deadline = tries.deadline.min(Instant::now() + READ_TRY);
+            match self.primary.query(sql, params, deadline).await {
+                Ok(rows) => return Ok(rows),
+                Err(failure) if failure.passing && tries.pause().await => {}
+                // A read changes nothing, whatever became of it.
+                Err(mut failure) => {
+                    failure.effect = Effect::None;
+                    return Err(failure.into());
+                }
+            }
+        }
+    }
+
+    /// Runs a read on a replica if that shows what the user wrote, else on the primary. `sql` makes the statement, with a last condition
+    /// that is empty for the primary.
+    async fn read(
+        &self,
+        sql: &(dyn Fn(&str) -> String + Sync),
+        params: Params<'_>,
+        wrote: Option<Mark>,
+    ) -> Result<Vec<Row>, StoreError> {
+        if let Some(replicas) = &self.replicas
+            && let Some(rows) = replicas.read(sql, params, wrote).await
+        {
+            return Ok(rows);
+        }
+        self.read_primary(&sql(""), params).await
+    }
+}
+
+impl Replicas {
+    /// The rows, unless the replicas are away or lag behind `wrote`.
+    async fn read(
+        &self,
+        sql: &(dyn Fn(&str) -> String + Sync),
+        params: Params<'_>,
+        wrote: Option<Mark>,
+    ) -> Option<Vec<Row>> {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let rest_until = self.rest_until.load(Ordering::Relaxed);
+        if now < rest_until {
+            return None;
+        }
+        let rest_ms = u64::try_from(REPLICA_REST.as_millis()).unwrap_or(u64::MAX);
+        // The first read after a rest goes alone: until it is back, the replicas rest for the others.
+        let alone = rest_until > 0;
+        if alone
+            && self
+                .rest_until
+                .compare_exchange(rest_until, now.saturating_add(rest_ms), Ordering::Relaxed, Ordering::Relaxed)
+                .is_err()
+        {
+            return None;
+        }
+        let deadline = Instant::now() + REPLICA_PATIENCE;
+        let result = match wrote {
+            None => self.pool.query(&sql(""), params, deadline).await,
+            Some(Mark(mark)) => {
+                let params: Vec<_> = params.iter().copied().chain([&mark as _]).collect();
+                let fresh = format!(" AND pg_snapshot_xmin(pg_current_snapshot())::text::bigint > ${}", params.len());
+                self.pool.query(&sql(&fresh), &params, deadline).await
+            }
+        };
+        match result {
+            Ok(rows) => {
+                if alone {
+                    self.rest_until.store(0, Ordering::Relaxed);
+                    tracing::info!("the replicas answer again");
+                }
+                // No row, and the replica may be behind: only the primary can tell.
+                (wrote.is_none() || !rows.is_empty()).then_some(rows)
+            }
+            Err(failure) => {
+                tracing::warn!("reads go to the primary for {REPLICA_REST:?}, the replicas fail: {failure}");
+                self.rest_until.store(now.saturating_add(rest_ms), Ordering::Relaxed);
+                None
+            }
+        }
+    }
+}
+
+/// The tries of one request.
+struct Tries {
+    deadline: Instant,
+    pause: Duration,
+}
+
+impl Tries {
+    fn new() -> Self {
+        Self { deadline: Instant::now() + PATIENCE, pause: PAUSE.0 }
+    }
+
+    /// Waits for the next try; false when there is no time for one.
+    async fn pause(&mut self) -> bool {
+        if Instant::now() + self.pause >= self.deadline {
+            return false;
+        }
+        sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSE.1);
+        true
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        let cause = failure.to_string();
+        match failure {
+            Failure { passing: false, .. } => Self::Broken(cause),
+            Failure { effect: Effect::None, .. } => Self::Unavailable(cause),
+            Failure { effect: Effect::Unknown, .. } => Self::Unknown(cause),
+        }
+    }
+}
+
+fn no_row() -> StoreError {
+    StoreError::Broken("a statement that returns a row returned none".to_owned())
+}
+
+fn column<'a, T: FromSql<'a>>(
+    row: &'a Row,
+    name: impl tokio_postgres::row::RowIndex + std::fmt::Display,
+) -> Result<T, StoreError> {
+    row.try_get(name).map_err(|error| StoreError::Broken(error.to_string()))
+}
+
+fn written<T>(row: &Row, read: impl FnOnce(&Row) -> Result<T, StoreError>) -> Result<Written<T>, StoreError> {
+    Ok(Written { value: read(row)?, mark: Some(Mark(column(row, "mark")?)) })
+}
+
+fn read_user(row: &Row) -> Result<User, StoreError> {
+    Ok(User {
+        id: column(row, "id")?,
+        email: column(row, "email")?,
+        name: column(row, "name")?,
+        created_at: column(row, "created_at")?,
+    })
+}
+
+fn read_task(row: &Row) -> Result<Task, StoreError> {
+    let status: &str = column(row, "status")?;
+    let priority: &str = column(row, "priority")?;
+    Ok(Task {
+        id: column(row, "id")?,
+        user_id: column(row, "user_id")?,
+        title: column(row, "title")?,
+        description: column(row, "description")?,
+        status: Status::from_word(status).ok_or_else(|| StoreError::Broken(format!("status {status:?}")))?,
+        priority: Priority::from_word(priority).ok_or_else(|| StoreError::Broken(format!("priority {priority:?}")))?,
+        created_at: column(row, "created_at")?,
+        updated_at: column(row, "updated_at")?,
+        due_date: column::<Option<Timestamp>>(row, "due_date")?,
+    })
+}
+
+/// Whether there is a change, and to what.
+fn change<T>(change: &Change<T>) -> (bool, Option<&T>) {
+    match change {
+        Change::Keep => (false, None),
+        Change::Clear => (true, None),
+        Change::Set(value) => (true, Some(value)),
+    }
+}

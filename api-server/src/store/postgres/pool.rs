@@ -1,0 +1,250 @@
+//! A few connections that many requests share: each sends its statement without waiting for the answers to those before, and the server
+//! works them off in order.
+//!
+//! Only single statements travel here, so a pooler in transaction mode may send each to another server.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex as SyncMutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_postgres::{
+    Client, Config, Error, NoTls, Row, Statement,
+    error::{DbError, SqlState},
+    types::ToSql,
+};
+
+/// How many connections a pool has. A pooler gives each a server while a statement runs: more would only queue there.
+const SIZE: usize = 4;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What goes with a statement.
+pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// What is known about a statement that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// It changed nothing.
+    None,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// Why a statement failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// What it may have done.
+    pub(super) effect: Effect,
+    /// Whether it may well succeed later.
+    pub(super) passing: bool,
+    /// The unique constraint that it would have broken.
+    pub(super) constraint: Option<String>,
+    cause: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cause)
+    }
+}
+
+impl Failure {
+    /// No connection, so nothing was sent.
+    fn unsent(cause: String) -> Self {
+        Self { effect: Effect::None, passing: true, constraint: None, cause }
+    }
+
+    pub(super) fn timed_out(what: &str, after: Duration) -> Self {
+        Self {
+            effect: Effect::Unknown,
+            passing: true,
+            constraint: None,
+            cause: format!("{what}: no answer within {after:?}"),
+        }
+    }
+
+    /// The answer to a statement that was only prepared.
+    fn prepare(error: Error) -> Self {
+        Self { effect: Effect::None, ..Self::from(error) }
+    }
+}
+
+impl From<Error> for Failure {
+    /// The answer to a statement that was sent.
+    fn from(error: Error) -> Self {
+        let cause = describe(&error);
+        let Some(answer) = error.as_db_error() else {
+            // A value that can't be encoded was not sent, one that can't be decoded was; neither gets better. Everything else is the
+            // connection breaking.
+            let passing = error.is_closed()
+                || std::error::Error::source(&error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
+            return Self { effect: Effect::Unknown, passing, constraint: None, cause };
+        };
+        let code = answer.code();
+        Self {
+            effect: if is_connection_class(code) { Effect::Unknown } else { Effect::None },
+            passing: is_passing(answer),
+            constraint: answer.constraint().filter(|_| *code == SqlState::UNIQUE_VIOLATION).map(str::to_owned),
+            cause,
+        }
+    }
+}
+
+/// Class 08: a pooler says so when the server went away amid a statement, but also when none could be had.
+fn is_connection_class(code: &SqlState) -> bool {
+    code.code().starts_with("08")
+}
+
+/// Whether the server's answer speaks of a state that passes: a failover, a restart, a shortage, a conflict.
+fn is_passing(answer: &DbError) -> bool {
+    let code = answer.code();
+    is_connection_class(code)
+        || [
+            SqlState::READ_ONLY_SQL_TRANSACTION,
+            SqlState::ADMIN_SHUTDOWN,
+            SqlState::CRASH_SHUTDOWN,
+            SqlState::CANNOT_CONNECT_NOW,
+            SqlState::TOO_MANY_CONNECTIONS,
+            SqlState::T_R_SERIALIZATION_FAILURE,
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::LOCK_NOT_AVAILABLE,
+            // The pooler or the server forgot a prepared statement, or a migration changed what it returns.
+            SqlState::INVALID_SQL_STATEMENT_NAME,
+            SqlState::FEATURE_NOT_SUPPORTED,
+        ]
+        .contains(code)
+}
+
+/// An error with its causes; tokio-postgres keeps the server's words in the cause.
+fn describe(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// A connection of one's own.
+pub(super) async fn connect(config: &Config) -> Result<Client, Failure> {
+    let connecting = timeout(CONNECT_TIMEOUT, config.connect(NoTls));
+    let connected =
+        connecting.await.map_err(|_| Failure::unsent(format!("can't connect within {CONNECT_TIMEOUT:?}")))?;
+    let (client, connection) =
+        connected.map_err(|error| Failure { passing: true, ..Failure::unsent(describe(&error)) })?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!("a database connection ended: {}", describe(&error));
+        }
+    });
+    Ok(client)
+}
+
+/// Sets what every connection needs: a peer that vanished without a word is noticed.
+pub(super) fn tuned(config: &Config) -> Config {
+    let mut config = config.clone();
+    config
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_user_timeout(Duration::from_secs(10))
+        .keepalives_idle(Duration::from_secs(15))
+        .keepalives_interval(Duration::from_secs(5))
+        .keepalives_retries(2);
+    if config.get_application_name().is_none() {
+        config.application_name("task-api");
+    }
+    config
+}
+
+/// The connections to one database.
+pub(super) struct Pool {
+    config: Config,
+    slots: [Mutex<Option<Arc<Connection>>>; SIZE],
+    next: AtomicUsize,
+}
+
+impl fmt::Debug for Pool {
+    // The configuration holds a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+struct Connection {
+    client: Client,
+    statements: SyncMutex<HashMap<String, Statement>>,
+    /// Not to be used again: it hangs, or leads to a server that takes no writes.
+    retired: AtomicBool,
+}
+
+impl Pool {
+    /// Connects when it is first used. `config` is [`tuned`].
+    pub(super) fn new(config: Config) -> Self {
+        Self { config, slots: Default::default(), next: AtomicUsize::new(0) }
+    }
+
+    /// Runs a statement, which must be over at `deadline`.
+    pub(super) async fn query(&self, sql: &str, params: Params<'_>, deadline: Instant) -> Result<Vec<Row>, Failure> {
+        let began = Instant::now();
+        let late = |what| Failure::timed_out(what, deadline - began);
+        let connection = timeout_at(deadline, self.connection())
+            .await
+            .map_err(|_| Failure { effect: Effect::None, ..late("connecting") })??;
+        let result = match timeout_at(deadline, connection.statement(sql)).await {
+            Err(_) => Err(Failure { effect: Effect::None, ..late("preparing a statement") }),
+            Ok(Err(failure)) => Err(failure),
+            Ok(Ok(statement)) => match timeout_at(deadline, connection.client.query(&statement, params)).await {
+                Err(_) => Err(late("running a statement")),
+                Ok(result) => result.map_err(Failure::from),
+            },
+        };
+        if result.as_ref().is_err_and(|failure| failure.passing) {
+            connection.retired.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    async fn connection(&self) -> Result<Arc<Connection>, Failure> {
+        let slot = &self.slots[self.next.fetch_add(1, Ordering::Relaxed) % SIZE];
+        // Whoever comes while a connection is made waits here and gets the same one.
+        let mut slot = slot.lock().await;
+        if let Some(connection) = slot.as_ref()
+            && !connection.client.is_closed()
+            && !connection.retired.load(Ordering::Relaxed)
+        {
+            return Ok(Arc::clone(connection));
+        }
+        let connection = Arc::new(Connection {
+            client: connect(&self.config).await?,
+            statements: SyncMutex::default(),
+            retired: AtomicBool::new(false),
+        });
+        Ok(Arc::clone(slot.insert(connection)))
+    }
+}
+
+impl Connection {
+    async fn statement(&self, sql: &str) -> Result<Statement, Failure> {
+        let known = self.statements.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
+        if let Some(statement) = known {
+            return Ok(statement);
+        }
+        let statement = self.client.prepare(sql).await.map_err(Failure::prepare)?;
+        let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
+        statements.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+}

@@ -1,0 +1,29 @@
+-- Times are microseconds since 1970, as exact as PostgreSQL's.
+CREATE TABLE users (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    email TEXT NOT NULL,
+    email_key TEXT NOT NULL UNIQUE,
+    name TEXT,
+    password_hash TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE readiness (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    token INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE tasks (
+    id INTEGER PRIMARY KEY,
+    user_id INTEGER NOT NULL REFERENCES users (id),
+    title TEXT NOT NULL,
+    description TEXT,
+    status TEXT NOT NULL CHECK (status IN ('pending', 'in_progress', 'completed')),
+    priority TEXT NOT NULL CHECK (priority IN ('low', 'medium', 'high', 'urgent')),
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    due_date INTEGER
+) STRICT;
+
+CREATE INDEX idx_tasks_user_id ON tasks (user_id, created_at DESC, id DESC);
+CREATE INDEX idx_tasks_status ON tasks (user_id, status, created_at DESC, id DESC);

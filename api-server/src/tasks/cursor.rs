@@ -1,0 +1,132 @@
+//! Cursors: where the next page of a list begins, sealed so that none but this API can make one.
+//!
+//! A cursor is bound to its user and filter. One that was changed, or that comes from another list, does not open.
+
+use std::fmt;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use sha2::Sha256;
+
+use crate::tasks::model::Filter;
+
+/// Changes with the layout, so that an old cursor is refused rather than misread.
+const CONTEXT: &[u8] = b"task list cursor 1";
+/// 128 bits can't be guessed.
+const TAG: usize = 16;
+/// Microseconds and id.
+const POSITION: usize = 16;
+
+/// A place in the list of a user's tasks, newest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// When the task there was made.
+    pub created_at: Timestamp,
+    /// Its id, which tells apart what was made in the same microsecond.
+    pub id: i64,
+}
+
+/// Seals and opens cursors.
+pub struct Cursors {
+    mac: Hmac<Sha256>,
+}
+
+impl fmt::Debug for Cursors {
+    // Holds a key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cursors").finish_non_exhaustive()
+    }
+}
+
+impl Cursors {
+    /// Signs with `key`, which every instance shares.
+    pub fn new(key: &[u8]) -> Self {
+        // HMAC hashes a key longer than a block, so this makes one of any length that it takes as it is.
+        let key: [u8; 32] = <Sha256 as sha2::Digest>::digest(key).into();
+        let mut padded = [0; 64];
+        padded[..32].copy_from_slice(&key);
+        let mut mac = Hmac::<Sha256>::new(&padded.into());
+        mac.update(CONTEXT);
+        Self { mac }
+    }
+
+    /// A cursor for the page that begins after `position`.
+    pub fn seal(&self, user_id: i64, filter: Filter, position: Position) -> String {
+        let mut bytes = [0; POSITION + TAG];
+        bytes[..8].copy_from_slice(&position.created_at.as_microsecond().to_be_bytes());
+        bytes[8..POSITION].copy_from_slice(&position.id.to_be_bytes());
+        let tag = self.tag(user_id, filter, &bytes[..POSITION]).finalize().into_bytes();
+        bytes[POSITION..].copy_from_slice(&tag[..TAG]);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// The position in `cursor`, if it was sealed here for this user and filter.
+    pub fn open(&self, user_id: i64, filter: Filter, cursor: &str) -> Option<Position> {
+        let bytes: [u8; POSITION + TAG] = URL_SAFE_NO_PAD.decode(cursor).ok()?.try_into().ok()?;
+        let (position, tag) = bytes.split_at(POSITION);
+        self.tag(user_id, filter, position).verify_truncated_left(tag).ok()?;
+        let (created_at, id) = position.split_at(8);
+        let created_at = Timestamp::from_microsecond(i64::from_be_bytes(created_at.try_into().ok()?)).ok()?;
+        Some(Position { created_at, id: i64::from_be_bytes(id.try_into().ok()?) })
+    }
+
+    fn tag(&self, user_id: i64, filter: Filter, position: &[u8]) -> Hmac<Sha256> {
+        let status = filter.status.map_or("", |status| status.as_str());
+        let priority = filter.priority.map_or("", |priority| priority.as_str());
+        let mut mac = self.mac.clone();
+        mac.update(position);
+        mac.update(&user_id.to_be_bytes());
+        mac.update(format!("{status}/{priority}").as_bytes());
+        mac
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tasks::model::{Priority, Status};
+
+    fn position() -> impl Strategy<Value = Position> {
+        (-1_000_000_000_000_000i64..4_000_000_000_000_000, 1i64..1 << 53)
+            .prop_map(|(micros, id)| Position { created_at: Timestamp::from_microsecond(micros).unwrap(), id })
+    }
+
+    proptest! {
+        #[test]
+        fn a_sealed_cursor_opens(user in 1i64.., position in position()) {
+            let cursors = Cursors::new(b"key");
+            let cursor = cursors.seal(user, Filter::default(), position);
+            prop_assert_eq!(cursors.open(user, Filter::default(), &cursor), Some(position));
+        }
+
+        #[test]
+        fn one_that_was_changed_does_not(position in position(), at in 0usize..32, bit in 0u8..8) {
+            let cursors = Cursors::new(b"key");
+            let mut bytes = URL_SAFE_NO_PAD.decode(cursors.seal(1, Filter::default(), position)).unwrap();
+            bytes[at] ^= 1 << bit;
+            prop_assert_eq!(cursors.open(1, Filter::default(), &URL_SAFE_NO_PAD.encode(bytes)), None);
+        }
+
+        #[test]
+        fn nor_does_any_text(text in ".{0,60}") {
+            prop_assert_eq!(Cursors::new(b"key").open(1, Filter::default(), &text), None);
+        }
+    }
+
+    #[test]
+    fn it_opens_only_where_it_belongs() {
+        let cursors = Cursors::new(b"key");
+        let here = Filter { status: Some(Status::Pending), priority: None };
+        let position = Position { created_at: Timestamp::UNIX_EPOCH, id: 1 };
+        let cursor = cursors.seal(1, here, position);
+        assert_eq!(cursors.open(1, here, &cursor), Some(position));
+        assert_eq!(Cursors::new(b"key").open(1, here, &cursor), Some(position), "another instance with the same key");
+        assert_eq!(Cursors::new(b"other").open(1, here, &cursor), None);
+        assert_eq!(cursors.open(2, here, &cursor), None);
+        let elsewhere = Filter { priority: Some(Priority::Low), ..here };
+        assert_eq!(cursors.open(1, elsewhere, &cursor), None);
+    }
+}

@@ -1,0 +1,5 @@
+//! Tasks: what they are, and the requests about them.
+
+pub mod cursor;
+pub mod handlers;
+pub mod model;

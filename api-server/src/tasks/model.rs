@@ -1,0 +1,294 @@
+//! A task, and what may be said about one.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    error::ApiError,
+    form::{self, Change, Form},
+    tasks::cursor::Position,
+};
+
+/// The most characters in a title.
+pub const MAX_TITLE: usize = 255;
+
+/// The most characters in a description. PostgreSQL's full-text index refuses a row whose words take more than 1 MiB; this is far
+/// below that, whatever the words are.
+pub const MAX_DESCRIPTION: usize = 65_536;
+
+/// The most items on a page of a list.
+pub const MAX_LIMIT: u16 = 100;
+
+/// How many items a page has where the client does not say.
+pub const DEFAULT_LIMIT: u16 = 20;
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident, $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$variant_doc])* $variant),+ }
+
+        impl $name {
+            /// Every one of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word that clients and databases know it by.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            /// The one that `word` names.
+            pub fn from_word(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|one| one.as_str() == word)
+            }
+
+            fn rule(value: Value) -> Result<Self, String> {
+                form::string(value).ok().and_then(|word| Self::from_word(&word)).ok_or_else(|| {
+                    format!("must be one of {}", [$($word),+].join(", "))
+                })
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+    };
+}
+
+words!(
+    /// How far a task is.
+    Status,
+    /// Not begun.
+    #[default]
+    Pending = "pending",
+    /// Being worked on.
+    InProgress = "in_progress",
+    /// Done.
+    Completed = "completed"
+);
+
+words!(
+    /// How much a task matters.
+    Priority,
+    /// Some day.
+    Low = "low",
+    /// As things go.
+    #[default]
+    Medium = "medium",
+    /// Soon.
+    High = "high",
+    /// Now.
+    Urgent = "urgent"
+);
+
+/// A task as it is kept and shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Task {
+    /// See [`crate::id`].
+    pub id: i64,
+    /// Whose it is.
+    pub user_id: i64,
+    /// What is to be done.
+    pub title: String,
+    /// More about it.
+    pub description: Option<String>,
+    /// How far it is.
+    pub status: Status,
+    /// How much it matters.
+    pub priority: Priority,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// When it should be done.
+    pub due_date: Option<Timestamp>,
+}
+
+impl Task {
+    /// Where it stands in a list.
+    pub fn position(&self) -> Position {
+        Position { created_at: self.created_at, id: self.id }
+    }
+}
+
+/// A task to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTask {
+    /// What is to be done.
+    pub title: String,
+    /// More about it.
+    pub description: Option<String>,
+    /// How far it is.
+    pub status: Status,
+    /// How much it matters.
+    pub priority: Priority,
+    /// When it should be done.
+    pub due_date: Option<Timestamp>,
+}
+
+impl NewTask {
+    /// Reads the body of `POST /api/tasks`.
+    pub fn from_form(mut form: Form) -> Result<Self, ApiError> {
+        let title = form.required("title", title);
+        let description = form.nullable("description", description).value();
+        let status = form.optional("status", Status::rule).unwrap_or_default();
+        let priority = form.optional("priority", Priority::rule).unwrap_or_default();
+        let due_date = form.nullable("due_date", form::timestamp).value();
+        form.finish(title.map(|title| Self { title, description, status, priority, due_date }))
+    }
+}
+
+/// Changes to a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskPatch {
+    /// A new title.
+    pub title: Option<String>,
+    /// A new description, or none.
+    pub description: Change<String>,
+    /// A new status.
+    pub status: Option<Status>,
+    /// A new priority.
+    pub priority: Option<Priority>,
+    /// A new due date, or none.
+    pub due_date: Change<Timestamp>,
+}
+
+impl TaskPatch {
+    /// Reads the body of `PATCH /api/tasks/{id}`.
+    pub fn from_form(mut form: Form) -> Result<Self, ApiError> {
+        let patch = Self {
+            title: form.optional("title", title),
+            description: form.nullable("description", description),
+            status: form.optional("status", Status::rule),
+            priority: form.optional("priority", Priority::rule),
+            due_date: form.nullable("due_date", form::timestamp),
+        };
+        form.finish(Some(patch))
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Which tasks a list shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only those that are so far.
+    pub status: Option<Status>,
+    /// Only those that matter so much.
+    pub priority: Option<Priority>,
+}
+
+/// The query string of `GET /api/tasks`; the cursor is still sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Which tasks.
+    pub filter: Filter,
+    /// How many at most.
+    pub limit: u16,
+    /// Where to go on.
+    pub cursor: Option<String>,
+}
+
+impl ListQuery {
+    /// Reads a query string.
+    pub fn from_form(mut form: Form) -> Result<Self, ApiError> {
+        let filter = Filter {
+            status: form.optional("status", Status::rule),
+            priority: form.optional("priority", Priority::rule),
+        };
+        let limit = form.optional("limit", limit).unwrap_or(DEFAULT_LIMIT);
+        let cursor = form.optional("cursor", form::string);
+        form.finish(Some(Self { filter, limit, cursor }))
+    }
+}
+
+fn title(value: Value) -> Result<String, String> {
+    let title = form::text(value, 1, MAX_TITLE)?;
+    if title.trim().is_empty() { Err("must not be blank".to_owned()) } else { Ok(title) }
+}
+
+fn description(value: Value) -> Result<String, String> {
+    form::text(value, 0, MAX_DESCRIPTION)
+}
+
+fn limit(value: Value) -> Result<u16, String> {
+    let limit = form::string(value)?.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+    limit.ok_or_else(|| format!("must be a whole number from 1 to {MAX_LIMIT}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn create(body: Value) -> Result<NewTask, ApiError> {
+        NewTask::from_form(Form::body(body)?)
+    }
+
+    fn patch(body: Value) -> Result<TaskPatch, ApiError> {
+        TaskPatch::from_form(Form::body(body)?)
+    }
+
+    fn wrong_fields<T>(result: Result<T, ApiError>) -> Vec<String> {
+        match result {
+            Err(ApiError::Invalid(errors)) => errors.into_iter().map(|error| error.field.into_owned()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_title_is_enough() {
+        let task = create(json!({"title": "x"})).unwrap();
+        assert_eq!((task.status, task.priority), (Status::Pending, Priority::Medium));
+        assert_eq!((task.description, task.due_date), (None, None));
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let body = json!({"title": " ", "description": 1, "status": "done", "priority": null, "due_date": "soon"});
+        let all = ["title", "description", "status", "priority", "due_date"];
+        assert_eq!(wrong_fields(create(body.clone())), all);
+        assert_eq!(wrong_fields(patch(body)), all);
+    }
+
+    #[test]
+    fn null_clears_only_what_may_be_empty() {
+        let change = patch(json!({"description": null, "due_date": null})).unwrap();
+        assert_eq!((change.description, change.due_date), (Change::Clear, Change::Clear));
+        assert_eq!(wrong_fields(patch(json!({"title": null, "status": null}))), ["title", "status"]);
+        assert!(patch(json!({"id": 7})).unwrap().is_empty());
+    }
+
+    #[test]
+    fn limits() {
+        let list = |pairs: &[(&str, &str)]| {
+            ListQuery::from_form(Form::query(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()))
+        };
+        assert_eq!(list(&[]).unwrap().limit, DEFAULT_LIMIT);
+        assert_eq!(list(&[("limit", "100"), ("status", "")]).unwrap().limit, 100);
+        for bad in ["0", "101", "-1", "x", "1.5"] {
+            assert_eq!(wrong_fields(list(&[("limit", bad)])), ["limit"], "{bad}");
+        }
+        assert_eq!(wrong_fields(list(&[("status", "x"), ("priority", "y")])), ["status", "priority"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_json_is_read_or_refused(title in ".{0,300}", description in proptest::option::of(".{0,40}"), status in ".{0,12}") {
+            let known = Status::from_word(&status).is_some();
+            let length = title.chars().count();
+            let good = known && (1..=MAX_TITLE).contains(&length) && !title.trim().is_empty()
+                && !title.contains('\0') && !description.as_deref().unwrap_or_default().contains('\0');
+            let body = json!({"title": title, "description": description, "status": status});
+            prop_assert_eq!(create(body).is_ok(), good);
+        }
+    }
+}
