@@ -1,0 +1,138 @@
+//! Forms, heals, grows and shrinks a Redis Cluster over the Redis protocol.
+//!
+//! Kubernetes keeps the pods running; what it cannot do is tell Redis nodes of each other. [`reconcile`] observes every member,
+//! decides the next steps ([`plan`]) and carries them out, again and again until the cluster is as its target says or the time
+//! is up. It remembers nothing: whatever state a crash or an outage left is where it goes on from.
+
+mod connection;
+mod execute;
+mod health;
+mod placement;
+mod plan;
+mod slots;
+#[cfg(test)]
+mod tests;
+mod topology;
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use redis::RedisError;
+use tokio::time::sleep;
+
+pub(crate) use health::{Health, State};
+
+use connection::Connections;
+use plan::{Outlook, Plan, Step};
+
+/// How long one [`reconcile`] goes on. A cluster of fresh pods is formed in less; a long copy or migration goes on in the next.
+const BUDGET: Duration = Duration::from_secs(10);
+
+/// How often a condition that others bring about is looked at.
+const POLL: Duration = Duration::from_millis(100);
+
+/// A pod of the StatefulSet, as Kubernetes reports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member {
+    /// The pod's name, which ends in its ordinal.
+    pub(crate) pod: String,
+    /// Where Redis listens: the pod's IP, whether it is ready or not.
+    pub(crate) address: SocketAddr,
+    /// The Kubernetes node that the pod runs on.
+    pub(crate) node: Option<String>,
+}
+
+/// What the cluster should be. Its pods are the ordinals from 0; a pod beyond them is about to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// How many masters share the slots.
+    pub(crate) shards: u16,
+    /// How many replicas each of them has.
+    pub(crate) replicas_per_shard: u16,
+}
+
+impl Target {
+    /// How many pods that takes.
+    pub(crate) fn members(self) -> u32 {
+        u32::from(self.shards) * (u32::from(self.replicas_per_shard) + 1)
+    }
+}
+
+/// Why a cluster could not be looked after.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A pod's name has no ordinal.
+    #[error("pod {pod} cannot be part of a Redis cluster: its name does not end in the ordinal of a StatefulSet's pod")]
+    Name {
+        /// The pod's name.
+        pod: String,
+    },
+    /// The password is not the cluster's.
+    #[error("{pod} refused the password: restart the pod where the Secret has changed since it started")]
+    Refused {
+        /// The pod's name.
+        pod: String,
+        /// What it answered.
+        source: RedisError,
+    },
+    /// A step failed, and failed again until the time was up.
+    #[error("{step} failed; it is tried again")]
+    Step {
+        /// What was being done, on which pods.
+        step: String,
+        /// What the node answered.
+        source: RedisError,
+    },
+}
+
+/// Brings the cluster of these members closer to the target, in a bounded time, and says how it is then. While it answers
+/// [`State::Working`], call it again soon.
+pub(crate) async fn reconcile(members: &[Member], target: &Target, password: &str) -> Result<Health, Error> {
+    reconcile_within(members, target, password, BUDGET).await
+}
+
+async fn reconcile_within(
+    members: &[Member],
+    target: &Target,
+    password: &str,
+    budget: Duration,
+) -> Result<Health, Error> {
+    let members = in_order(members)?;
+    let deadline = Instant::now() + budget;
+    let mut connections = Connections::new(password);
+    let mut previous = Vec::new();
+    loop {
+        let topology = connections.observe(&members).await?;
+        let Plan { steps, outlook } = plan::plan(&topology, target);
+        if Instant::now() >= deadline || !matches!(outlook, Outlook::Working(_)) {
+            return Ok(Health::new(&topology, target, outlook));
+        }
+        // Members are not observed at one instant, and one may be in the middle of a failover. What two looks in a row lead to holds.
+        if steps == previous || steps.iter().all(Step::is_harmless) {
+            if let Err(error) = execute::execute(&steps, &topology, &mut connections, deadline).await {
+                // Often the cluster has changed since it was observed, and the next plan is another.
+                if Instant::now() >= deadline {
+                    return Err(error);
+                }
+                tracing::debug!(%error, "a step failed");
+            }
+        }
+        previous = steps;
+        sleep(POLL).await;
+    }
+}
+
+fn in_order(members: &[Member]) -> Result<Vec<(u32, Member)>, Error> {
+    let ordinal = |member: &Member| member.pod.rsplit('-').next().and_then(|ordinal| ordinal.parse().ok());
+    let mut ordered = members
+        .iter()
+        .map(|member| match ordinal(member) {
+            Some(ordinal) => Ok((ordinal, member.clone())),
+            None => Err(Error::Name { pod: member.pod.clone() }),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    ordered.sort_by_key(|(ordinal, _)| *ordinal);
+    Ok(ordered)
+}
