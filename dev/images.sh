@@ -40,15 +40,16 @@ inputs() {
   [ -z "$(binary "$1")" ] || echo "$CARGO_TARGET_DIR/release/$(binary "$1")"
 }
 
-# build NAME
+# build NAME: the image, if there is none of these inputs; older ones of its name go.
 build() {
-  local name=$1 binary image inputs
+  local name=$1 binary image inputs old
   binary=$(binary "$name")
   mapfile -t inputs < <(inputs "$name")
-  image=taskplatform/$name:$({ hash "${inputs[@]}"; docker image inspect -f '{{.Id}}' debian:trixie-slim; } | sha256sum | cut -c1-12)
+  image=taskplatform/$name:$({ digest "${inputs[@]}"; docker image inspect -f '{{.Id}}' debian:trixie-slim; } | sha256sum | cut -c1-12)
   if ! has_image "$image"; then
     say "building $image"
     tar -cC "$root/images" collect "$name" ${binary:+-C "$CARGO_TARGET_DIR" "release/$binary"} | docker build -t "$image" -f "$name/Dockerfile" -
+    for old in $(docker images -f "before=$image" -f "reference=taskplatform/$name" --format '{{.Repository}}:{{.Tag}}'); do docker image rm "$old" || true; done
   fi
   echo "$image" >"$cache/images/$name"
 }
@@ -65,7 +66,7 @@ load() {
 }
 
 load_all() {
-  local node image images=() jobs=()
+  local node image job images=() jobs=()
   for image in "${names[@]}"; do images+=("$(cat "$cache/images/$image")"); done
   for node in $(kind get nodes --name "$cluster" | grep -- -worker); do
     load "$node" "${images[@]}" &
@@ -74,6 +75,7 @@ load_all() {
   for job in "${jobs[@]}"; do wait "$job"; done
 }
 
+"$root/dev/base-image.sh"
 compile
 for name in "${names[@]}"; do build "$name"; done
 load_all

@@ -51,8 +51,8 @@ step() {
   exit 1
 }
 
-# hash PATH...: 12 hexadecimal digits that change when a file of these paths does.
-hash() {
+# digest PATH...: 12 hexadecimal digits that change when a file of these paths does.
+digest() {
   local path
   for path; do
     if [ -d "$path" ]; then (cd "$path" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum); else sha256sum <"$path"; fi

@@ -4,7 +4,7 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 stock=kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5
-built=taskplatform/node:$(hash "$root/dev/node-image" "$root/dev/debian-rootfs.sh")
+built=taskplatform/node:$(digest "$root/dev/node-image" "$root/dev/debian-rootfs.sh")
 tar=$cache/node-image-${built##*:}.tar
 
 use() {
