@@ -91,7 +91,8 @@ fn parameters(platform: &Platform) -> BTreeMap<String, Value> {
     let database = &platform.spec().database;
     let memory = database.resources.memory.as_mebibytes();
     let disk = database.storage.size.as_mebibytes();
-    let connections = connections(platform).max(100);
+    // In steps of a hundred: a slightly larger pool must not restart PostgreSQL.
+    let connections = (connections(platform) + 99) / 100 * 100;
     let megabytes = |value: u64| Value::from(format!("{value}MB"));
     let sort_memory = memory / 4 / u64::from(connections.unsigned_abs());
     let mut parameters: BTreeMap<String, Value> = [
@@ -133,7 +134,7 @@ fn local_configuration(platform: &Platform) -> Value {
     patroni_labels.extend(labels(platform.name(), COMPONENT));
     json!({
         "scope": platform.names().primary(),
-        "restapi": {"listen": format!("*:{}", ports::PATRONI)},
+        "restapi": {"listen": format!("0.0.0.0:{}", ports::PATRONI)},
         "kubernetes": {
             "labels": patroni_labels,
             "scope_label": "cluster-name",
@@ -148,7 +149,7 @@ fn local_configuration(platform: &Platform) -> Value {
             "bypass_api_service": false,
         },
         "postgresql": {
-            "listen": format!("*:{}", ports::POSTGRESQL),
+            "listen": format!("0.0.0.0:{}", ports::POSTGRESQL),
             "bin_dir": "/usr/lib/postgresql/17/bin",
             "data_dir": "/data/pgdata",
             "pgpass": "/tmp/pgpass",

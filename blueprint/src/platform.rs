@@ -118,6 +118,10 @@ pub struct Facts {
     pub requests_per_second: bool,
     /// The namespace in which the operator runs: its pods may reach what they look after.
     pub operator_namespace: String,
+    /// Nodes that the cache keeps although the spec wants fewer: they still hold data.
+    pub cache_nodes_in_use: Option<i32>,
+    /// Nodes that the session store keeps although the spec wants fewer: they still hold data.
+    pub sessions_nodes_in_use: Option<i32>,
 }
 
 impl Default for Facts {
@@ -127,6 +131,8 @@ impl Default for Facts {
             images: Images::default(),
             requests_per_second: true,
             operator_namespace: "taskplatform-system".to_owned(),
+            cache_nodes_in_use: None,
+            sessions_nodes_in_use: None,
         }
     }
 }

@@ -121,6 +121,11 @@ fn stateful_set(
     configuration: &Value,
 ) -> Object {
     let component = cluster.component();
+    let in_use = match cluster {
+        RedisCluster::Cache => facts.cache_nodes_in_use,
+        RedisCluster::Sessions => facts.sessions_nodes_in_use,
+    };
+    let replicas = in_use.unwrap_or_default().max(cluster.nodes(platform));
     let template = Template {
         component,
         service_account: None,
@@ -141,7 +146,7 @@ fn stateful_set(
         name,
         json!({"spec": {
             "serviceName": format!("{name}-nodes"),
-            "replicas": cluster.nodes(platform),
+            "replicas": replicas,
             "revisionHistoryLimit": 3,
             "podManagementPolicy": "Parallel",
             "updateStrategy": {"type": "RollingUpdate"},

@@ -1,3 +1,82 @@
 //! The controller that turns a TaskPlatform into a running platform.
+//!
+//! Two replicas run; the one that holds the lease reconciles: see `controller.rs`, which reads as the steps it takes.
 
-fn main() {}
+mod act;
+mod children;
+mod config;
+mod controller;
+mod credentials;
+mod facts;
+mod http;
+mod leader;
+mod metrics;
+mod redis;
+mod server;
+mod status;
+mod volumes;
+
+use std::{error::Error, process::ExitCode, sync::Arc};
+
+use kube::Client;
+use tracing::{error, info};
+
+use crate::{config::Config, metrics::Metrics};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
+        .init();
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!(error = describe(error.as_ref()), "the operator ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let config = Config::from_environment()?;
+    let client = client().await?;
+    let metrics = Arc::new(Metrics::default());
+
+    let stop = leader::shutdown_signal()?;
+    let server = server::serve(config.listen, Arc::clone(&metrics)).await?;
+    info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "the operator starts");
+    tokio::select! {
+        ended = leader::lead(&client, &config, &metrics, stop, |stop| {
+            controller::run(client.clone(), &config, Arc::clone(&metrics), stop)
+        }) => ended?,
+        ended = server => ended??,
+    }
+    info!("the operator has stopped");
+    Ok(())
+}
+
+/// A client whose requests end: an API server that does not answer must not stop the controller for ever.
+async fn client() -> Result<Client, Box<dyn Error>> {
+    let mut config = kube::Config::infer().await?;
+    config.connect_timeout = Some(std::time::Duration::from_secs(5));
+    config.write_timeout = Some(std::time::Duration::from_secs(30));
+    // Longer than a watch, which the API server ends after less than five minutes.
+    config.read_timeout = Some(std::time::Duration::from_secs(295));
+    Ok(Client::try_from(config)?)
+}
+
+/// An error and its causes in one line.
+pub(crate) fn describe(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -77,7 +77,7 @@ impl Health {
             surplus_drained: outlook == Outlook::Settled && !surplus_serves,
             state: match outlook {
                 Outlook::Settled => State::Healthy,
-                Outlook::Working(message) => State::Working { message },
+                Outlook::Working(message) | Outlook::Incomplete(message) => State::Working { message },
                 Outlook::Stuck(message) => State::Degraded { message },
             },
         }

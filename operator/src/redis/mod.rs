@@ -30,6 +30,9 @@ use plan::{Outlook, Plan, Step};
 /// How long one [`reconcile`] goes on. A cluster of fresh pods is formed in less; a long copy or migration goes on in the next.
 const BUDGET: Duration = Duration::from_secs(10);
 
+/// How long it waits for what others bring about. Meanwhile the pods may have changed, which only the caller sees.
+const PATIENCE: Duration = Duration::from_secs(4);
+
 /// How often a condition that others bring about is looked at.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -103,10 +106,15 @@ async fn reconcile_within(
     let deadline = Instant::now() + budget;
     let mut connections = Connections::new(password);
     let mut previous = Vec::new();
+    let mut last_step = Instant::now();
     loop {
         let topology = connections.observe(&members).await?;
         let Plan { steps, outlook } = plan::plan(&topology, target);
-        if Instant::now() >= deadline || !matches!(outlook, Outlook::Working(_)) {
+        if !steps.is_empty() {
+            last_step = Instant::now();
+        }
+        let over = Instant::now() >= deadline || last_step.elapsed() >= PATIENCE;
+        if over || !matches!(outlook, Outlook::Working(_)) {
             return Ok(Health::new(&topology, target, outlook));
         }
         // Members are not observed at one instant, and one may be in the middle of a failover. What two looks in a row lead to holds.

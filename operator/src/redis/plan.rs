@@ -29,6 +29,8 @@ pub(super) enum Outlook {
     Settled,
     /// The steps lead on, or time alone does.
     Working(String),
+    /// Pods are still to come; nothing changes before Kubernetes has them.
+    Incomplete(String),
     /// It takes Kubernetes or a person to go on.
     Stuck(String),
 }
@@ -360,7 +362,8 @@ impl<'a> Cluster<'a> {
         let formed = !(self.owners().is_empty() && absent.is_empty());
         let served = match (formed, uncovered.is_empty()) {
             (false, _) => {
-                return wait(format!("the cluster is formed once every pod is there: {}", missing.join("; ")));
+                let message = format!("the cluster is formed once every pod is there: {}", missing.join("; "));
+                return Some(Plan { steps: Vec::new(), outlook: Outlook::Incomplete(message) });
             }
             (true, true) => "every slot is served".to_owned(),
             (true, false) => format!(
@@ -735,8 +738,11 @@ impl<'a> Cluster<'a> {
     }
 
     fn await_service(&self) -> Option<Plan> {
-        let (index, ..) = self.reachable().find(|(_, _, view)| !view.state_ok)?;
-        wait(format!("{} does not yet take the cluster for complete", self.pod(index)))
+        if let Some((index, ..)) = self.reachable().find(|(_, _, view)| !view.state_ok) {
+            return wait(format!("{} does not yet take the cluster for complete", self.pod(index)));
+        }
+        let id = *self.unknown_ids().keys().next()?;
+        wait(format!("node {id} is no pod of the StatefulSet, but still connected; it is forgotten when it is gone"))
     }
 }
 

@@ -1,1 +1,433 @@
+//! The planner against a model of a cluster: whatever state it begins in, the plan ends, and loses nothing on the way.
 
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use proptest::prelude::*;
+
+use crate::redis::{
+    Member, Target,
+    placement::{attach, choose, relieve},
+    plan::{Outlook, Step, plan},
+    slots::{SLOTS, SlotSet},
+    topology::{Direction, NodeId, Observed, OpenSlot, Peer, Replication, Role, Topology, View},
+};
+
+/// A node of the model. What it knows of others is always right, so the model is a cluster whose gossip has just converged.
+#[derive(Debug, Clone)]
+struct Node {
+    id: String,
+    /// None for a node that is no pod any more.
+    ordinal: Option<u32>,
+    kubernetes_node: usize,
+    slots: SlotSet,
+    master: Option<String>,
+    /// The slots of which it holds keys.
+    keys: SlotSet,
+    knows: BTreeSet<String>,
+    importing: Option<(u16, String)>,
+}
+
+#[derive(Debug, Clone)]
+struct Model {
+    nodes: Vec<Node>,
+}
+
+impl Model {
+    fn fresh(pods: u32, kubernetes_nodes: usize) -> Self {
+        let node = |ordinal: u32| Node {
+            id: format!("node-{ordinal:03}"),
+            ordinal: Some(ordinal),
+            kubernetes_node: ordinal as usize % kubernetes_nodes,
+            slots: SlotSet::default(),
+            master: None,
+            keys: SlotSet::default(),
+            knows: BTreeSet::new(),
+            importing: None,
+        };
+        Self { nodes: (0..pods).map(node).collect() }
+    }
+
+    fn formed(target: Target, kubernetes_nodes: usize) -> Self {
+        let mut model = Self::fresh(target.members(), kubernetes_nodes);
+        assert_eq!(model.settle(target, |_| ()), Outlook::Settled);
+        for node in &mut model.nodes {
+            node.keys = node.slots.clone();
+        }
+        let keys: Vec<(String, SlotSet)> =
+            model.nodes.iter().map(|node| (node.id.clone(), node.keys.clone())).collect();
+        for node in &mut model.nodes {
+            if let Some((_, held)) = keys.iter().find(|(id, _)| node.master.as_ref() == Some(id)) {
+                node.keys = held.clone();
+            }
+        }
+        model
+    }
+
+    fn pods(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|index| self.nodes[*index].ordinal.is_some()).collect()
+    }
+
+    fn topology(&self) -> Topology {
+        Topology { members: self.pods().into_iter().map(|index| self.observe(&self.nodes[index])).collect() }
+    }
+
+    fn observe(&self, node: &Node) -> Observed {
+        let ordinal = node.ordinal.expect("a pod");
+        let member = Member {
+            pod: format!("redis-{ordinal}"),
+            address: address(ordinal),
+            node: Some(format!("worker-{}", node.kubernetes_node)),
+        };
+        let open = node.importing.iter().map(|(slot, other)| OpenSlot {
+            slot: *slot,
+            direction: Direction::Importing,
+            other: NodeId(other.clone()),
+        });
+        let view = View {
+            myself: peer(node),
+            peers: self.nodes.iter().filter(|other| node.knows.contains(&other.id)).map(peer).collect(),
+            state_ok: true,
+            open: open.collect(),
+            keys: u64::from(node.keys.len()),
+            held: if node.master.is_none() { node.keys.difference(&node.slots) } else { SlotSet::default() },
+            replication: Replication {
+                link_up: node.master.is_some(),
+                master_host: None,
+                offset: u64::from(node.keys.len()),
+            },
+            memory_used: 0,
+            memory_limit: 0,
+        };
+        Observed { member, ordinal, view: Ok(view) }
+    }
+
+    fn index(&self, id: &str) -> usize {
+        self.nodes.iter().position(|node| node.id == id).expect("a node of the model")
+    }
+
+    /// Does what Redis would do, and fails where data would go.
+    fn apply(&mut self, step: &Step) {
+        let pods = self.pods();
+        match step {
+            Step::Meet { on, peer } => self.meet(pods[*on], pods[*peer]),
+            Step::Release { on, slots } => {
+                let node = &mut self.nodes[pods[*on]];
+                assert!(node.keys.intersection(slots).is_empty(), "slots with keys were released");
+                node.slots = node.slots.difference(slots);
+            }
+            Step::Assign { on, slots } => {
+                for node in self.pods().into_iter().map(|index| &self.nodes[index]) {
+                    assert!(node.slots.intersection(slots).is_empty(), "assigned twice");
+                    assert!(
+                        node.id == self.nodes[pods[*on]].id
+                            || node.keys.intersection(slots).is_empty()
+                            || node.master.is_some()
+                    );
+                }
+                let node = &mut self.nodes[pods[*on]];
+                assert!(node.master.is_none());
+                node.slots = node.slots.union(slots);
+            }
+            Step::Replicate { replica, master } => {
+                let (id, keys) = (self.nodes[pods[*master]].id.clone(), self.nodes[pods[*master]].keys.clone());
+                assert!(self.nodes[pods[*master]].master.is_none(), "a replica cannot be replicated");
+                let node = &mut self.nodes[pods[*replica]];
+                assert!(node.slots.is_empty() && (node.master.is_some() || node.keys.is_empty()), "a master with data");
+                let kept: BTreeSet<u16> = node.keys.difference(&keys).iter().collect();
+                node.master = Some(id);
+                node.keys = keys;
+                for slot in kept {
+                    assert!(
+                        self.nodes.iter().any(|node| node.keys.contains(slot)),
+                        "the last copy of slot {slot} is gone"
+                    );
+                }
+            }
+            Step::Forget { on, id } => {
+                let node = &mut self.nodes[pods[*on]];
+                assert!(node.master.as_deref() != Some(&id.0), "a replica cannot forget its master");
+                assert!(node.knows.remove(&id.0));
+            }
+            Step::Failover { replica } | Step::TakeOver { replica } => self.promote(pods[*replica]),
+            Step::Close { on, .. } => self.nodes[pods[*on]].importing = None,
+            Step::Migrate { from, to, slots } => {
+                let (from, to) = (pods[*from], pods[*to]);
+                let moved = self.nodes[from].keys.intersection(slots);
+                assert!(self.nodes[from].slots.intersection(slots) == *slots && self.nodes[to].master.is_none());
+                self.nodes[from].slots = self.nodes[from].slots.difference(slots);
+                self.nodes[from].keys = self.nodes[from].keys.difference(slots);
+                self.nodes[to].slots = self.nodes[to].slots.union(slots);
+                self.nodes[to].keys = self.nodes[to].keys.union(&moved);
+                self.nodes[to].importing = None;
+                self.follow();
+            }
+        }
+    }
+
+    fn meet(&mut self, a: usize, b: usize) {
+        let overlap = self.nodes[a].slots.intersection(&self.nodes[b].slots);
+        assert!(overlap.is_empty(), "strangers met that both claim slots {overlap}");
+        // Gossip introduces everybody else.
+        let mut all: BTreeSet<String> = self.nodes[a].knows.union(&self.nodes[b].knows).cloned().collect();
+        all.extend([self.nodes[a].id.clone(), self.nodes[b].id.clone()]);
+        for node in self.nodes.iter_mut().filter(|node| all.contains(&node.id)) {
+            node.knows = all.iter().filter(|id| **id != node.id).cloned().collect();
+        }
+    }
+
+    fn promote(&mut self, replica: usize) {
+        let old = self.nodes[replica].master.take().expect("a replica");
+        let old = self.index(&old);
+        let (id, old_id) = (self.nodes[replica].id.clone(), self.nodes[old].id.clone());
+        self.nodes[replica].slots = std::mem::take(&mut self.nodes[old].slots);
+        self.nodes[old].master = Some(id.clone());
+        for node in &mut self.nodes {
+            if node.master.as_ref() == Some(&old_id) {
+                node.master = Some(id.clone());
+            }
+        }
+    }
+
+    /// Replicas get what their masters have.
+    fn follow(&mut self) {
+        for index in 0..self.nodes.len() {
+            if let Some(master) = self.nodes[index].master.clone() {
+                self.nodes[index].keys = self.nodes[self.index(&master)].keys.clone();
+            }
+        }
+    }
+
+    /// Plans and applies until nothing is left to do.
+    fn settle(&mut self, target: Target, mut seen: impl FnMut(&Step)) -> Outlook {
+        for _ in 0..100 {
+            let next = plan(&self.topology(), &target);
+            if next.steps.is_empty() {
+                return next.outlook;
+            }
+            for step in &next.steps {
+                seen(step);
+                self.apply(step);
+            }
+        }
+        panic!("the plan never ends: {:?}", plan(&self.topology(), &target));
+    }
+
+    fn assert_shape(&self, target: Target) {
+        let masters: Vec<&Node> =
+            self.nodes.iter().filter(|node| !node.slots.is_empty() && node.ordinal.is_some()).collect();
+        assert_eq!(masters.len(), usize::from(target.shards));
+        let total: u32 = masters.iter().map(|node| u32::from(node.slots.len())).sum();
+        assert_eq!(total, u32::from(SLOTS));
+        for master in masters {
+            assert!(master.ordinal < Some(target.members()), "a pod that is to go serves slots");
+            assert!(master.slots.len().abs_diff(SLOTS / target.shards) <= 1);
+            let stays = |node: &&Node| node.ordinal.is_some_and(|ordinal| ordinal < target.members());
+            let replicas =
+                self.nodes.iter().filter(stays).filter(|node| node.master.as_ref() == Some(&master.id)).count();
+            assert_eq!(replicas, usize::from(target.replicas_per_shard), "{} of {self:#?}", master.id);
+        }
+    }
+}
+
+fn address(ordinal: u32) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, u8::try_from(ordinal).expect("small")], 6379))
+}
+
+fn peer(node: &Node) -> Peer {
+    Peer {
+        id: NodeId(node.id.clone()),
+        address: node.ordinal.map(address),
+        role: node.master.clone().map_or(Role::Master, |master| Role::Replica(NodeId(master))),
+        failing: node.ordinal.is_none(),
+        connected: node.ordinal.is_some(),
+        slots: node.slots.clone(),
+    }
+}
+
+fn target() -> impl Strategy<Value = Target> {
+    (1_u16..6, 0_u16..3).prop_map(|(shards, replicas_per_shard)| Target { shards, replicas_per_shard })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_half_formed_cluster_is_completed(
+        target in target(),
+        kubernetes_nodes in 1_usize..5,
+        introductions in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..6),
+        assigned in prop::collection::vec((0_u16..SLOTS, 1_u16..4000), 0..3),
+    ) {
+        let mut model = Model::fresh(target.members(), kubernetes_nodes);
+        for (a, b) in introductions {
+            let (a, b) = (a.index(model.nodes.len()), b.index(model.nodes.len()));
+            if a != b {
+                model.meet(a, b);
+            }
+        }
+        let mut free = SlotSet::all();
+        for (master, (start, length)) in assigned.into_iter().enumerate().take(usize::from(target.shards)) {
+            let range: SlotSet = (start..start.saturating_add(length).min(SLOTS)).collect();
+            model.nodes[master].slots = range.intersection(&free);
+            free = free.difference(&range);
+        }
+        prop_assert_eq!(model.settle(target, |_| ()), Outlook::Settled);
+        model.assert_shape(target);
+    }
+
+    #[test]
+    fn growing_and_shrinking_lose_nothing(
+        from in target(),
+        more_shards in 0_u16..3,
+        replicas_per_shard in 0_u16..3,
+        kubernetes_nodes in 1_usize..5,
+        failovers in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+    ) {
+        let to = Target { shards: from.shards + more_shards, replicas_per_shard };
+        // A StatefulSet grows before, and shrinks after; new shards need pods of their own.
+        prop_assume!(to.members() >= from.members() || more_shards == 0);
+        prop_assume!(to.members() - from.members().min(to.members()) >= u32::from(more_shards));
+        let mut model = Model::formed(from, kubernetes_nodes);
+        for index in failovers {
+            let replicas: Vec<usize> = model.pods().into_iter().filter(|pod| model.nodes[*pod].master.is_some()).collect();
+            if !replicas.is_empty() {
+                model.promote(replicas[index.index(replicas.len())]);
+            }
+        }
+        for fresh in Model::fresh(to.members(), kubernetes_nodes).nodes.into_iter().skip(model.nodes.len()) {
+            model.nodes.push(fresh);
+        }
+        prop_assert_eq!(model.settle(to, |_| ()), Outlook::Settled);
+        model.assert_shape(to);
+        let held = model.nodes.iter().filter(|node| !node.slots.is_empty());
+        let held = held.fold(SlotSet::default(), |held, node| held.union(&node.keys));
+        prop_assert_eq!(held, SlotSet::all());
+    }
+
+    #[test]
+    fn lost_volumes_cost_only_what_had_no_other_copy(
+        target in target(),
+        kubernetes_nodes in 1_usize..5,
+        lost in prop::collection::vec(any::<prop::sample::Index>(), 1..4),
+    ) {
+        let mut model = Model::formed(target, kubernetes_nodes);
+        let lost: BTreeSet<usize> = lost.into_iter().map(|index| index.index(model.nodes.len())).collect();
+        for index in &lost {
+            // The id lives on in the others' memory; the pod runs as a new node.
+            let ordinal = model.nodes[*index].ordinal.take();
+            let mut fresh = Model::fresh(target.members(), kubernetes_nodes).nodes.swap_remove(*index);
+            fresh.id = format!("again-{index:03}");
+            fresh.ordinal = ordinal;
+            model.nodes[*index].keys = SlotSet::default();
+            model.nodes.push(fresh);
+        }
+        model.nodes.sort_by_key(|node| node.ordinal);
+        let survived = model.nodes.iter().fold(SlotSet::default(), |all, node| all.union(&node.keys));
+        let mut outlook = model.settle(target, |_| ());
+        for _ in 0..10 {
+            // Redis elects a replica where a majority lives.
+            let Outlook::Working(message) = &outlook else { break };
+            prop_assert!(message.contains("about to take over"), "{}", message);
+            let dead: Vec<String> = model.nodes.iter().filter(|node| node.ordinal.is_none()).map(|node| node.id.clone()).collect();
+            let heir = model.pods().into_iter().find(|pod| {
+                model.nodes[*pod].master.as_ref().is_some_and(|m| dead.contains(m) && !model.nodes[model.index(m)].slots.is_empty())
+            });
+            model.promote(heir.expect("a replica of a dead master"));
+            outlook = model.settle(target, |_| ());
+        }
+        if target.members() as usize == lost.len() {
+            return Ok(());
+        }
+        prop_assert_eq!(outlook, Outlook::Settled);
+        model.assert_shape(target);
+        let held = model.pods().into_iter().fold(SlotSet::default(), |all, pod| all.union(&model.nodes[pod].keys));
+        prop_assert_eq!(held, survived);
+    }
+}
+
+#[test]
+fn strangers_with_the_same_slots_do_not_meet() {
+    let target = Target { shards: 2, replicas_per_shard: 0 };
+    let mut model = Model::fresh(2, 1);
+    for node in &mut model.nodes {
+        node.slots = SlotSet::all();
+        node.keys = [7].into_iter().collect();
+    }
+    let next = plan(&model.topology(), &target);
+    assert!(next.steps.is_empty());
+    assert!(matches!(next.outlook, Outlook::Stuck(message) if message.contains("redis-0 and redis-1")));
+}
+
+#[test]
+fn nothing_is_given_up_while_a_pod_is_missing() {
+    let target = Target { shards: 3, replicas_per_shard: 0 };
+    let model = Model::formed(target, 3);
+    let mut topology = model.topology();
+    topology.members.remove(1);
+    let dead = &model.nodes[1].id;
+    for observed in &mut topology.members {
+        let view = observed.view.as_mut().expect("a view");
+        let peers = view.peers.iter_mut().filter(|peer| peer.id.0 == *dead);
+        peers.for_each(|peer| (peer.failing, peer.connected) = (true, false));
+    }
+    let next = plan(&topology, &target);
+    assert!(next.steps.is_empty());
+    assert!(matches!(next.outlook, Outlook::Stuck(message) if message.contains("5462-10922")));
+}
+
+#[test]
+fn a_replica_without_its_masters_keys_never_takes_over() {
+    let target = Target { shards: 1, replicas_per_shard: 1 };
+    let mut model = Model::formed(target, 1);
+    model.nodes[1].keys = SlotSet::default();
+    let next = plan(&model.topology(), &target);
+    assert!(next.steps.is_empty());
+    assert!(matches!(next.outlook, Outlook::Stuck(message) if message.contains("less than half of its keys")));
+}
+
+#[test]
+fn more_shards_than_wanted_are_left_alone() {
+    let model = Model::formed(Target { shards: 3, replicas_per_shard: 1 }, 3);
+    let next = plan(&model.topology(), &Target { shards: 2, replicas_per_shard: 2 });
+    assert!(next.steps.is_empty());
+    assert!(matches!(next.outlook, Outlook::Stuck(message) if message.contains("set shards: 3")));
+}
+
+#[test]
+fn cluster_nodes_is_read_as_redis_writes_it() {
+    let nodes = "aa 10.0.0.1:6379@16379,,shard-id=x myself,master - 0 0 3 connected 0-1 5 [7->-bb] [9-<-cc]\n\
+                 bb fd00::2:6379@16379,host slave,fail? aa 0 0 3 disconnected\n\
+                 cc :0@0 master,noaddr - 0 0 2 disconnected 10-11\n\
+                 dd 10.0.0.4:6379@16379 handshake - 0 0 0 disconnected\n";
+    let view =
+        View::parse(nodes, "cluster_state:ok\r\n", "role:master\r\nmaster_repl_offset:12\r\n", 4).expect("readable");
+    assert_eq!(view.myself.slots, [0, 1, 5].into_iter().collect());
+    assert_eq!(view.open.len(), 2);
+    assert_eq!(view.peers.len(), 2, "a handshake is not yet a node");
+    assert_eq!(view.peers[0].address, Some("[fd00::2]:6379".parse().expect("an address")));
+    assert!(view.peers[0].failing && view.peers[1].address.is_none());
+    assert!(view.state_ok && view.replication.offset == 12);
+    assert!(View::parse("nonsense", "", "", 0).is_err());
+}
+
+#[test]
+fn a_slot_set_reads_as_ranges() {
+    let slots: SlotSet = [0, 1, 2, 7, 16383].into_iter().collect();
+    assert_eq!(slots.to_string(), "0-2, 7, 16383");
+    assert_eq!(slots.ranges(), [(0, 2), (7, 7), (16383, 16383)]);
+    assert_eq!(SlotSet::all().len(), SLOTS);
+    assert!(SlotSet::all().difference(&SlotSet::all()).is_empty());
+}
+
+#[test]
+fn placement_spreads_masters_and_keeps_copies_apart() {
+    let places = [Some("a"), Some("b"), Some("c"), Some("a"), Some("b"), Some("c")];
+    assert_eq!(choose(&[], &places, 3), [0, 1, 2]);
+    let attached = attach(&places[3..], &places[..3], &[1, 1, 1]);
+    assert!(attached.iter().enumerate().all(|(pod, shard)| places[pod + 3] != places[*shard]), "{attached:?}");
+    // a holds two masters whose replicas are on b, which holds the third; its replica is on c.
+    let masters = [Some("a"), Some("a"), Some("b")];
+    let hops = [(Some("a"), Some("b"), 3), (Some("a"), Some("b"), 4), (Some("b"), Some("c"), 5)];
+    assert_eq!(relieve(&masters, &hops, &places), Some(5));
+    assert_eq!(relieve(&masters[..2], &[], &places[..2]), None);
+}

@@ -1,0 +1,15 @@
+//! What only a running controller can do: speak with the components in their own protocols.
+
+pub(crate) mod gateway;
+pub(crate) mod patroni;
+pub(crate) mod redis_cluster;
+
+use kube::core::DynamicObject;
+
+/// The IP address of a pod that has one and is not about to go.
+fn address(pod: &DynamicObject) -> Option<std::net::IpAddr> {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    pod.data["status"]["podIP"].as_str()?.parse().ok()
+}

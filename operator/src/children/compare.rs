@@ -1,0 +1,109 @@
+//! Whether a live object is as it was applied.
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// Whether `live` has all that `desired` says. What the API server adds, such as defaults, does not matter; what it writes
+/// in another way, such as quantities, is compared by its meaning.
+pub(super) fn contains(live: &Value, desired: &Value) -> bool {
+    match (live, desired) {
+        (Value::Object(live), Value::Object(desired)) => desired.iter().all(|(key, desired)| match live.get(key) {
+            Some(live) => contains(live, desired),
+            // The API server drops what is empty.
+            None => is_empty(desired),
+        }),
+        (Value::Array(live), Value::Array(desired)) => {
+            live.len() == desired.len() && live.iter().zip(desired).all(|(live, desired)| contains(live, desired))
+        }
+        (Value::String(live), Value::String(desired)) => live == desired || same_quantity(live, desired),
+        (live, desired) => live == desired,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
+/// `1Gi` and `1024Mi`, `0.143` and `143m`: the API server writes a quantity in its own way.
+fn same_quantity(one: &str, other: &str) -> bool {
+    matches!((thousandths(one), thousandths(other)), (Some(one), Some(other)) if one == other)
+}
+
+/// A quantity in thousandths.
+fn thousandths(text: &str) -> Option<u128> {
+    let units: [(&str, u128); 12] = [
+        ("Ki", 1000 << 10),
+        ("Mi", 1000 << 20),
+        ("Gi", 1000 << 30),
+        ("Ti", 1000 << 40),
+        ("Pi", 1000 << 50),
+        ("k", 1_000_000),
+        ("M", 1_000_000_000),
+        ("G", 1_000_000_000_000),
+        ("T", 1_000_000_000_000_000),
+        ("P", 1_000_000_000_000_000_000),
+        ("m", 1),
+        ("", 1000),
+    ];
+    let (number, unit) =
+        units.iter().find_map(|(suffix, unit)| text.strip_suffix(suffix).map(|number| (number, unit)))?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let plain = |digits: &str| digits.len() <= 18 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !plain(whole) || !plain(fraction) {
+        return None;
+    }
+    let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    let digits: u128 = format!("{whole}{fraction}").parse().ok()?;
+    digits.checked_mul(*unit).map(|value| value / scale)
+}
+
+/// A short digest of a value.
+pub(super) fn digest(value: &Value) -> String {
+    let hash = Sha256::digest(value.to_string());
+    hash.iter().take(12).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_the_api_server_adds_is_no_difference() {
+        let desired = json!({"spec": {"ports": [{"name": "http", "port": 80}], "empty": {}, "off": false}});
+        let live =
+            json!({"spec": {"ports": [{"name": "http", "port": 80, "protocol": "TCP"}], "clusterIP": "10.0.0.1"}});
+        assert!(contains(&live, &desired));
+    }
+
+    #[test]
+    fn a_foreign_edit_is_a_difference() {
+        let desired = json!({"spec": {"replicas": 3, "ports": [{"port": 80}]}});
+        for live in [
+            json!({"spec": {"replicas": 2, "ports": [{"port": 80}]}}),
+            json!({"spec": {"replicas": 3, "ports": [{"port": 81}]}}),
+            json!({"spec": {"replicas": 3, "ports": [{"port": 80}, {"port": 443}]}}),
+            json!({"spec": {"ports": [{"port": 80}]}}),
+        ] {
+            assert!(!contains(&live, &desired), "{live} was taken for {desired}");
+        }
+    }
+
+    #[test]
+    fn quantities_are_compared_by_their_meaning() {
+        for (one, other) in
+            [("1024Mi", "1Gi"), ("0.143", "143m"), ("1000m", "1"), ("1.5Gi", "1536Mi"), ("1000000000", "1G")]
+        {
+            assert!(same_quantity(one, other), "{one} and {other}");
+        }
+        for (one, other) in [("1Gi", "1G"), ("100", "100m"), ("abc", "abd"), ("", "0")] {
+            assert!(!same_quantity(one, other), "{one} and {other}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What the cluster offers.
+
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use kube::Client;
+use tracing::warn;
+
+/// How long an answer counts: a metrics provider is not installed every minute.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Finds out, and remembers for a while, what the cluster offers.
+#[derive(Default)]
+pub(crate) struct Offers {
+    requests_per_second: Mutex<Option<(Instant, bool)>>,
+}
+
+impl Offers {
+    /// Whether a provider serves the pods' metric `http_requests_per_second`.
+    pub(crate) async fn requests_per_second(&self, client: &Client) -> bool {
+        let known = self.requests_per_second.lock().ok().and_then(|known| *known);
+        match known {
+            Some((at, served)) if at.elapsed() < FRESH => served,
+            _ => {
+                let served = serves_requests_per_second(client, known.is_some_and(|(_, served)| served)).await;
+                if let Ok(mut known) = self.requests_per_second.lock() {
+                    *known = Some((Instant::now(), served));
+                }
+                served
+            }
+        }
+    }
+}
+
+/// A provider that is down for a moment is not gone: what was known before holds.
+async fn serves_requests_per_second(client: &Client, before: bool) -> bool {
+    for version in ["custom.metrics.k8s.io/v1beta2", "custom.metrics.k8s.io/v1beta1"] {
+        match client.list_api_group_resources(version).await {
+            Ok(resources) => {
+                return resources.resources.iter().any(|resource| resource.name == "pods/http_requests_per_second");
+            }
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(error) => {
+                warn!(%error, version, "the custom metrics API does not answer");
+                return before;
+            }
+        }
+    }
+    false
+}

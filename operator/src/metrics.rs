@@ -1,0 +1,79 @@
+//! What the operator measures of itself.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+/// How a reconciliation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Outcome {
+    /// Everything was applied.
+    Applied,
+    /// The spec cannot be built.
+    Invalid,
+    /// Something failed; it is tried again.
+    Failed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OutcomeLabel {
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct KindLabel {
+    pub(crate) kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct PlatformLabel {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+/// The operator's metrics.
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) leader: Gauge,
+    pub(crate) reconciliations: Family<OutcomeLabel, Counter>,
+    pub(crate) reconcile_seconds: Histogram,
+    pub(crate) applied: Family<KindLabel, Counter>,
+    pub(crate) ready: Family<PlatformLabel, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("taskplatform_operator"),
+            leader: Gauge::default(),
+            reconciliations: Family::default(),
+            // A reconciliation that changes nothing takes milliseconds; one that waits for a component takes its timeout.
+            reconcile_seconds: Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
+            applied: Family::default(),
+            ready: Family::default(),
+        };
+        let Self { registry, leader, reconciliations, reconcile_seconds, applied, ready } = &mut metrics;
+        registry.register("leader", "1 while this replica reconciles", leader.clone());
+        registry.register("reconciliations", "Reconciliations by their outcome", reconciliations.clone());
+        registry.register("reconcile_seconds", "How long a reconciliation takes", reconcile_seconds.clone());
+        registry.register("applied_objects", "Objects sent to the API server, by kind", applied.clone());
+        registry.register("platform_ready", "1 while the platform serves requests", ready.clone());
+        metrics
+    }
+}
+
+impl Metrics {
+    /// The metrics in Prometheus' text format.
+    pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    /// Forgets a platform that is gone.
+    pub(crate) fn forget(&self, namespace: &str, name: &str) {
+        self.ready.remove(&PlatformLabel { namespace: namespace.to_owned(), name: name.to_owned() });
+    }
+}

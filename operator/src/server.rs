@@ -1,0 +1,56 @@
+//! `/healthz`, `/readyz` and `/metrics`.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::{
+    Request, Response, StatusCode, body::Incoming, header::CONTENT_TYPE, server::conn::http1, service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tracing::debug;
+
+use crate::metrics::Metrics;
+
+/// The server cannot be started or has ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the server for health and metrics cannot listen on {address}: is the port taken? LISTEN names another one")]
+pub(crate) struct Error {
+    address: SocketAddr,
+    source: std::io::Error,
+}
+
+/// Serves until the process ends. Either replica is healthy and ready: waiting for the lease is its work.
+pub(crate) async fn serve(address: SocketAddr, metrics: Arc<Metrics>) -> Result<JoinHandle<Result<(), Error>>, Error> {
+    let listener = TcpListener::bind(address).await.map_err(|source| Error { address, source })?;
+    Ok(tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.map_err(|source| Error { address, source })?;
+            let metrics = Arc::clone(&metrics);
+            tokio::spawn(async move {
+                let service = service_fn(|request| std::future::ready(answer(&request, &metrics)));
+                let mut connection = http1::Builder::new();
+                connection.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
+                if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
+                    debug!(%error, "a connection ended early");
+                }
+            });
+        }
+    }))
+}
+
+fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Result<Response<String>, Infallible> {
+    let mut response = Response::new(String::new());
+    match request.uri().path() {
+        "/healthz" | "/readyz" => "ok\n".clone_into(response.body_mut()),
+        "/metrics" => match metrics.text() {
+            Ok(text) => {
+                *response.body_mut() = text;
+                let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(format));
+            }
+            Err(_) => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
+        },
+        _ => *response.status_mut() = StatusCode::NOT_FOUND,
+    }
+    Ok(response)
+}
