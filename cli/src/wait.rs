@@ -1,0 +1,156 @@
+//! `taskplatform wait`: until a platform serves requests, and what it waits for until then.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::TryStreamExt;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle, style::TemplateError};
+use kube::{
+    Api, Client, Config,
+    config::{KubeConfigOptions, KubeconfigError},
+    runtime::{WatchStreamExt, watcher},
+};
+use taskplatform_crds::TaskPlatform;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The TaskPlatform's name.
+    name: String,
+    /// Its namespace; left out, the context's.
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// The context of the kubeconfig; left out, the current one.
+    #[arg(long)]
+    context: Option<String>,
+    /// How long to wait, such as 90s or 5m.
+    #[arg(long, default_value = "5m")]
+    timeout: taskplatform_crds::Duration,
+}
+
+/// Why the platform does not serve, or cannot be looked at.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the kubeconfig cannot be used: check KUBECONFIG and --context")]
+    Kubeconfig(#[from] KubeconfigError),
+    #[error("the cluster cannot be reached: is it running (kubectl cluster-info)?")]
+    Cluster(#[source] Box<kube::Error>),
+    #[error("the TaskPlatform cannot be watched: is its definition installed (kubectl get crd), and may you list it?")]
+    Watch(#[source] Box<watcher::Error>),
+    #[error("{name} does not serve after {timeout}: {why}")]
+    Timeout { name: String, timeout: taskplatform_crds::Duration, why: String },
+    #[error("{name} cannot be built: {why}")]
+    Stalled { name: String, why: String },
+    #[error("there is no TaskPlatform {name} in namespace {namespace}: kubectl get tp -A lists them")]
+    Missing { name: String, namespace: String },
+    #[error("the view cannot be drawn")]
+    View(#[from] TemplateError),
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
+    let Arguments { name, namespace, context, timeout } = arguments;
+    let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+    let config = Config::from_kubeconfig(&options).await?;
+    let namespace = namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let client = Client::try_from(config).map_err(|error| Error::Cluster(Box::new(error)))?;
+    let api: Api<TaskPlatform> = Api::namespaced(client, &namespace);
+    if api.get_opt(name).await.map_err(|error| Error::Cluster(Box::new(error)))?.is_none() {
+        return Err(Error::Missing { name: name.clone(), namespace });
+    }
+    let mut view = View::new(name)?;
+    let mut why =
+        "the operator has not reported yet: is it running (kubectl -n taskplatform-system get pods)?".to_owned();
+    let watching = follow(&api, name, &mut view, &mut why);
+    let result = tokio::time::timeout(Duration::from(*timeout), watching).await;
+    view.end();
+    result.unwrap_or_else(|_| Err(Error::Timeout { name: name.clone(), timeout: *timeout, why: why.clone() }))
+}
+
+async fn follow(api: &Api<TaskPlatform>, name: &str, view: &mut View, why: &mut String) -> Result<(), Error> {
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut platforms = std::pin::pin!(watcher(api.clone(), config).default_backoff().applied_objects());
+    while let Some(platform) = platforms.try_next().await.map_err(|error| Error::Watch(Box::new(error)))? {
+        let conditions = conditions(&platform);
+        view.show(&conditions);
+        let Some(ready) = conditions.get("Ready") else { continue };
+        if let Some(stalled) = conditions.get("Stalled").filter(|stalled| stalled.holds) {
+            return Err(Error::Stalled { name: name.to_owned(), why: stalled.message.clone() });
+        }
+        if ready.holds {
+            return Ok(());
+        }
+        why.clone_from(&ready.message);
+    }
+    Ok(())
+}
+
+struct State {
+    holds: bool,
+    message: String,
+}
+
+/// The conditions that speak of the spec as it is now.
+fn conditions(platform: &TaskPlatform) -> BTreeMap<String, State> {
+    let current = platform.metadata.generation;
+    let conditions = platform.status.iter().flat_map(|status| &status.conditions);
+    conditions
+        .filter(|condition| condition.observed_generation == current)
+        .map(|condition| {
+            let state = State { holds: condition.status == "True", message: condition.message.clone() };
+            (condition.type_.clone(), state)
+        })
+        .collect()
+}
+
+/// The order in which components depend on each other.
+const COMPONENTS: [&str; 6] = ["Database", "Pooler", "Cache", "Sessions", "Api", "Gateway"];
+
+/// A line a component: drawn anew on a terminal, written when it changes elsewhere.
+struct View {
+    bars: MultiProgress,
+    lines: BTreeMap<&'static str, ProgressBar>,
+    shown: BTreeMap<&'static str, String>,
+    title: ProgressBar,
+    drawn: bool,
+}
+
+impl View {
+    fn new(name: &str) -> Result<Self, Error> {
+        let bars = MultiProgress::new();
+        let title = bars
+            .add(ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})")?));
+        title.set_message(format!("waiting for {name}"));
+        title.enable_steady_tick(Duration::from_millis(200));
+        let mut lines = BTreeMap::new();
+        for component in COMPONENTS {
+            let line = bars
+                .add(ProgressBar::new_spinner().with_style(ProgressStyle::with_template("  {prefix:10} {wide_msg}")?));
+            line.set_prefix(component);
+            lines.insert(component, line);
+        }
+        let drawn = !bars.is_hidden();
+        Ok(Self { bars, lines, shown: BTreeMap::new(), title, drawn })
+    }
+
+    fn show(&mut self, conditions: &BTreeMap<String, State>) {
+        for component in COMPONENTS {
+            let Some(state) = conditions.get(&format!("{component}Ready")) else { continue };
+            let message = format!("{} {}", if state.holds { "✓" } else { "…" }, state.message);
+            if self.shown.get(component) == Some(&message) {
+                continue;
+            }
+            if self.drawn {
+                self.lines[component].set_message(message.clone());
+            } else {
+                println!("  {component:10} {message}");
+            }
+            self.shown.insert(component, message);
+        }
+    }
+
+    fn end(&self) {
+        self.title.finish_and_clear();
+        for line in self.lines.values() {
+            line.finish();
+        }
+        let _ = self.bars.println("");
+    }
+}
