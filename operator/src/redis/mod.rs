@@ -48,7 +48,7 @@ pub(crate) struct Member {
 }
 
 /// What the cluster should be. Its pods are the ordinals from 0; a pod beyond them is about to go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     /// How many masters share the slots.
     pub(crate) shards: u16,
@@ -58,7 +58,7 @@ pub(crate) struct Target {
 
 impl Target {
     /// How many pods that takes.
-    pub(crate) fn members(self) -> u32 {
+    pub(crate) fn members(&self) -> u32 {
         u32::from(self.shards) * (u32::from(self.replicas_per_shard) + 1)
     }
 }
@@ -118,14 +118,14 @@ async fn reconcile_within(
             return Ok(Health::new(&topology, target, outlook));
         }
         // Members are not observed at one instant, and one may be in the middle of a failover. What two looks in a row lead to holds.
-        if steps == previous || steps.iter().all(Step::is_harmless) {
-            if let Err(error) = execute::execute(&steps, &topology, &mut connections, deadline).await {
-                // Often the cluster has changed since it was observed, and the next plan is another.
-                if Instant::now() >= deadline {
-                    return Err(error);
-                }
-                tracing::debug!(%error, "a step failed");
+        if (steps == previous || steps.iter().all(Step::is_harmless))
+            && let Err(error) = execute::execute(&steps, &topology, &mut connections, deadline).await
+        {
+            // Often the cluster has changed since it was observed, and the next plan is another.
+            if Instant::now() >= deadline {
+                return Err(error);
             }
+            tracing::debug!(%error, "a step failed");
         }
         previous = steps;
         sleep(POLL).await;

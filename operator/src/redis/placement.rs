@@ -8,7 +8,9 @@ pub(super) type Place<'a> = Option<&'a str>;
 /// Chooses `count` of the candidates as masters, each time on the place with the fewest.
 pub(super) fn choose(taken: &[Place<'_>], candidates: &[Place<'_>], count: usize) -> Vec<usize> {
     let mut load: BTreeMap<Place<'_>, usize> = BTreeMap::new();
-    taken.iter().for_each(|place| *load.entry(*place).or_default() += 1);
+    for place in taken {
+        *load.entry(*place).or_default() += 1;
+    }
     let mut chosen = Vec::new();
     while chosen.len() < count {
         let left = candidates.iter().enumerate().filter(|(index, _)| !chosen.contains(index));

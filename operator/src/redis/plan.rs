@@ -97,10 +97,12 @@ fn act(steps: Vec<Step>, message: impl Into<String>) -> Option<Plan> {
     (!steps.is_empty()).then(|| Plan { steps, outlook: Outlook::Working(message.into()) })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as every rung answers")]
 fn wait(message: impl Into<String>) -> Option<Plan> {
     Some(Plan { steps: Vec::new(), outlook: Outlook::Working(message.into()) })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as every rung answers")]
 fn stuck(message: impl Into<String>) -> Option<Plan> {
     Some(Plan { steps: Vec::new(), outlook: Outlook::Stuck(message.into()) })
 }

@@ -39,11 +39,13 @@ impl SlotSet {
     }
 
     pub(super) fn len(&self) -> u16 {
-        self.iter().fold(0, |count, _| count + 1)
+        let ones: u32 = self.0.iter().map(|word| word.count_ones()).sum();
+        u16::try_from(ones).unwrap_or(SLOTS)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = u16> {
-        (0..SLOTS).filter(|slot| self.contains(*slot))
+        let words = (0_u16..).step_by(64).zip(self.0.iter()).filter(|(_, word)| **word != 0);
+        words.flat_map(|(first, word)| (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| first + bit))
     }
 
     pub(super) fn union(&self, other: &Self) -> Self {

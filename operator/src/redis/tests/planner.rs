@@ -18,7 +18,7 @@ struct Node {
     id: String,
     /// None for a node that is no pod any more.
     ordinal: Option<u32>,
-    kubernetes_node: usize,
+    worker: usize,
     slots: SlotSet,
     master: Option<String>,
     /// The slots of which it holds keys.
@@ -37,7 +37,7 @@ impl Model {
         let node = |ordinal: u32| Node {
             id: format!("node-{ordinal:03}"),
             ordinal: Some(ordinal),
-            kubernetes_node: ordinal as usize % kubernetes_nodes,
+            worker: ordinal as usize % kubernetes_nodes,
             slots: SlotSet::default(),
             master: None,
             keys: SlotSet::default(),
@@ -47,7 +47,7 @@ impl Model {
         Self { nodes: (0..pods).map(node).collect() }
     }
 
-    fn formed(target: Target, kubernetes_nodes: usize) -> Self {
+    fn formed(target: &Target, kubernetes_nodes: usize) -> Self {
         let mut model = Self::fresh(target.members(), kubernetes_nodes);
         assert_eq!(model.settle(target, |_| ()), Outlook::Settled);
         for node in &mut model.nodes {
@@ -76,7 +76,7 @@ impl Model {
         let member = Member {
             pod: format!("redis-{ordinal}"),
             address: address(ordinal),
-            node: Some(format!("worker-{}", node.kubernetes_node)),
+            node: Some(format!("worker-{}", node.worker)),
         };
         let open = node.importing.iter().map(|(slot, other)| OpenSlot {
             slot: *slot,
@@ -198,9 +198,9 @@ impl Model {
     }
 
     /// Plans and applies until nothing is left to do.
-    fn settle(&mut self, target: Target, mut seen: impl FnMut(&Step)) -> Outlook {
+    fn settle(&mut self, target: &Target, mut seen: impl FnMut(&Step)) -> Outlook {
         for _ in 0..100 {
-            let next = plan(&self.topology(), &target);
+            let next = plan(&self.topology(), target);
             if next.steps.is_empty() {
                 return next.outlook;
             }
@@ -209,10 +209,10 @@ impl Model {
                 self.apply(step);
             }
         }
-        panic!("the plan never ends: {:?}", plan(&self.topology(), &target));
+        panic!("the plan never ends: {:?}", plan(&self.topology(), target));
     }
 
-    fn assert_shape(&self, target: Target) {
+    fn assert_shape(&self, target: &Target) {
         let masters: Vec<&Node> =
             self.nodes.iter().filter(|node| !node.slots.is_empty() && node.ordinal.is_some()).collect();
         assert_eq!(masters.len(), usize::from(target.shards));
@@ -271,8 +271,8 @@ proptest! {
             model.nodes[master].slots = range.intersection(&free);
             free = free.difference(&range);
         }
-        prop_assert_eq!(model.settle(target, |_| ()), Outlook::Settled);
-        model.assert_shape(target);
+        prop_assert_eq!(model.settle(&target, |_| ()), Outlook::Settled);
+        model.assert_shape(&target);
     }
 
     #[test]
@@ -287,7 +287,7 @@ proptest! {
         // A StatefulSet grows before, and shrinks after; new shards need pods of their own.
         prop_assume!(to.members() >= from.members() || more_shards == 0);
         prop_assume!(to.members() - from.members().min(to.members()) >= u32::from(more_shards));
-        let mut model = Model::formed(from, kubernetes_nodes);
+        let mut model = Model::formed(&from, kubernetes_nodes);
         for index in failovers {
             let replicas: Vec<usize> = model.pods().into_iter().filter(|pod| model.nodes[*pod].master.is_some()).collect();
             if !replicas.is_empty() {
@@ -297,8 +297,8 @@ proptest! {
         for fresh in Model::fresh(to.members(), kubernetes_nodes).nodes.into_iter().skip(model.nodes.len()) {
             model.nodes.push(fresh);
         }
-        prop_assert_eq!(model.settle(to, |_| ()), Outlook::Settled);
-        model.assert_shape(to);
+        prop_assert_eq!(model.settle(&to, |_| ()), Outlook::Settled);
+        model.assert_shape(&to);
         let held = model.nodes.iter().filter(|node| !node.slots.is_empty());
         let held = held.fold(SlotSet::default(), |held, node| held.union(&node.keys));
         prop_assert_eq!(held, SlotSet::all());
@@ -310,7 +310,7 @@ proptest! {
         kubernetes_nodes in 1_usize..5,
         lost in prop::collection::vec(any::<prop::sample::Index>(), 1..4),
     ) {
-        let mut model = Model::formed(target, kubernetes_nodes);
+        let mut model = Model::formed(&target, kubernetes_nodes);
         let lost: BTreeSet<usize> = lost.into_iter().map(|index| index.index(model.nodes.len())).collect();
         for index in &lost {
             // The id lives on in the others' memory; the pod runs as a new node.
@@ -323,7 +323,7 @@ proptest! {
         }
         model.nodes.sort_by_key(|node| node.ordinal);
         let survived = model.nodes.iter().fold(SlotSet::default(), |all, node| all.union(&node.keys));
-        let mut outlook = model.settle(target, |_| ());
+        let mut outlook = model.settle(&target, |_| ());
         for _ in 0..10 {
             // Redis elects a replica where a majority lives.
             let Outlook::Working(message) = &outlook else { break };
@@ -333,13 +333,13 @@ proptest! {
                 model.nodes[*pod].master.as_ref().is_some_and(|m| dead.contains(m) && !model.nodes[model.index(m)].slots.is_empty())
             });
             model.promote(heir.expect("a replica of a dead master"));
-            outlook = model.settle(target, |_| ());
+            outlook = model.settle(&target, |_| ());
         }
         if target.members() as usize == lost.len() {
             return Ok(());
         }
         prop_assert_eq!(outlook, Outlook::Settled);
-        model.assert_shape(target);
+        model.assert_shape(&target);
         let held = model.pods().into_iter().fold(SlotSet::default(), |all, pod| all.union(&model.nodes[pod].keys));
         prop_assert_eq!(held, survived);
     }
@@ -361,7 +361,7 @@ fn strangers_with_the_same_slots_do_not_meet() {
 #[test]
 fn nothing_is_given_up_while_a_pod_is_missing() {
     let target = Target { shards: 3, replicas_per_shard: 0 };
-    let model = Model::formed(target, 3);
+    let model = Model::formed(&target, 3);
     let mut topology = model.topology();
     topology.members.remove(1);
     let dead = &model.nodes[1].id;
@@ -378,7 +378,7 @@ fn nothing_is_given_up_while_a_pod_is_missing() {
 #[test]
 fn a_replica_without_its_masters_keys_never_takes_over() {
     let target = Target { shards: 1, replicas_per_shard: 1 };
-    let mut model = Model::formed(target, 1);
+    let mut model = Model::formed(&target, 1);
     model.nodes[1].keys = SlotSet::default();
     let next = plan(&model.topology(), &target);
     assert!(next.steps.is_empty());
@@ -387,7 +387,7 @@ fn a_replica_without_its_masters_keys_never_takes_over() {
 
 #[test]
 fn more_shards_than_wanted_are_left_alone() {
-    let model = Model::formed(Target { shards: 3, replicas_per_shard: 1 }, 3);
+    let model = Model::formed(&Target { shards: 3, replicas_per_shard: 1 }, 3);
     let next = plan(&model.topology(), &Target { shards: 2, replicas_per_shard: 2 });
     assert!(next.steps.is_empty());
     assert!(matches!(next.outlook, Outlook::Stuck(message) if message.contains("set shards: 3")));

@@ -23,14 +23,14 @@ fn masters(health: &Health) -> Vec<usize> {
     health.shards.iter().map(|shard| pod(&shard.master)).collect()
 }
 
-fn assert_shape(health: &Health, target: Target) {
+fn assert_shape(health: &Health, target: &Target) {
     assert_eq!(health.shards.len(), usize::from(target.shards), "{health:#?}");
     for shard in &health.shards {
         assert_eq!(shard.replicas.len(), usize::from(target.replicas_per_shard), "{health:#?}");
         assert!(shard.replicas.iter().all(|replica| replica.in_sync), "{health:#?}");
         assert!(shard.slots.abs_diff(16384 / target.shards) <= 1, "{health:#?}");
     }
-    assert!(health.surplus_drained);
+    assert!(!health.surplus_drained, "there is no surplus");
 }
 
 /// With pods dealt out to three Kubernetes nodes in turn, the loss of one leaves a majority and a copy of everything.
@@ -52,12 +52,12 @@ async fn forms_a_cluster_and_then_leaves_it_alone() {
         return;
     }
     let servers = Servers::start(6, 3).await;
-    let (health, took) = servers.heal(THREE).await;
+    let (health, took) = servers.heal(&THREE).await;
     println!("formed 3 x (1 + 1) in {took:.1?}");
-    assert_shape(&health, THREE);
+    assert_shape(&health, &THREE);
     assert_spread(&health, 3);
     let before: String = servers.ask(0, "CLUSTER NODES").await;
-    let (again, took) = servers.heal(THREE).await;
+    let (again, took) = servers.heal(&THREE).await;
     println!("looked at a healthy cluster in {took:.1?}");
     assert_eq!(masters(&again), masters(&health));
     let after: String = servers.ask(0, "CLUSTER NODES").await;
@@ -72,11 +72,11 @@ async fn forms_a_single_node_and_a_cluster_without_replicas() {
     }
     let mut servers = Servers::start(1, 1).await;
     let one = Target { shards: 1, replicas_per_shard: 0 };
-    assert_shape(&servers.heal(one).await.0, one);
+    assert_shape(&servers.heal(&one).await.0, &one);
     servers.write_keys(50).await;
     servers.add(2).await;
     let three = Target { shards: 3, replicas_per_shard: 0 };
-    assert_shape(&servers.heal(three).await.0, three);
+    assert_shape(&servers.heal(&three).await.0, &three);
     assert_eq!(servers.lost_keys(50).await, Vec::<usize>::new());
 }
 
@@ -86,13 +86,13 @@ async fn a_pod_comes_back_with_another_address() {
         return;
     }
     let mut servers = Servers::start(6, 3).await;
-    let (health, _) = servers.heal(THREE).await;
+    let (health, _) = servers.heal(&THREE).await;
     servers.write_keys(200).await;
     for restarted in [pod(&health.shards[0].replicas[0].pod), masters(&health)[1]] {
         servers.restart([restarted]).await;
-        let (health, took) = servers.heal(THREE).await;
+        let (health, took) = servers.heal(&THREE).await;
         println!("pod {restarted} back under another address: healthy in {took:.1?}");
-        assert_shape(&health, THREE);
+        assert_shape(&health, &THREE);
         assert_eq!(servers.lost_keys(200).await, Vec::<usize>::new());
     }
 }
@@ -103,13 +103,13 @@ async fn all_pods_come_back_at_once_with_other_addresses() {
         return;
     }
     let mut servers = Servers::start_with_timeout(6, 3, 5000).await;
-    servers.heal(THREE).await;
+    servers.heal(&THREE).await;
     servers.write_keys(2000).await;
     servers.restart(0..6).await;
-    let (health, took) = servers.heal(THREE).await;
+    let (health, took) = servers.heal(&THREE).await;
     println!("all pods back under other addresses: healthy in {took:.1?}");
     assert!(took < Duration::from_secs(30));
-    assert_shape(&health, THREE);
+    assert_shape(&health, &THREE);
     assert_eq!(servers.lost_keys(2000).await, Vec::<usize>::new());
 }
 
@@ -133,9 +133,9 @@ async fn two_islands_become_one_cluster() {
     })
     .await;
     servers.ask::<()>(3, "SET {06S} kept").await;
-    let (health, took) = servers.heal(THREE).await;
+    let (health, took) = servers.heal(&THREE).await;
     println!("two islands joined in {took:.1?}");
-    assert_shape(&health, THREE);
+    assert_shape(&health, &THREE);
     let value: Option<String> = servers.client().await.get("{06S}").await.expect("read");
     assert_eq!(value.as_deref(), Some("kept"), "the island with keys keeps its slots");
 }
@@ -176,7 +176,7 @@ async fn an_interrupted_forming_goes_on() {
         let attempt = reconcile_within(&members, &THREE, PASSWORD, Duration::from_secs(10));
         let _ = tokio::time::timeout(Duration::from_millis(pause), attempt).await;
     }
-    assert_shape(&servers.heal(THREE).await.0, THREE);
+    assert_shape(&servers.heal(&THREE).await.0, &THREE);
 }
 
 #[tokio::test]
@@ -191,8 +191,8 @@ async fn a_half_assigned_cluster_is_completed() {
     }
     servers.ask::<()>(0, "CLUSTER ADDSLOTSRANGE 0 5461").await;
     servers.ask::<()>(4, "CLUSTER ADDSLOTSRANGE 7000 7099").await;
-    let (health, _) = servers.heal(THREE).await;
-    assert_shape(&health, THREE);
+    let (health, _) = servers.heal(&THREE).await;
+    assert_shape(&health, &THREE);
     assert!(masters(&health).contains(&4));
 }
 
@@ -202,19 +202,19 @@ async fn lost_volumes_are_refilled() {
         return;
     }
     let mut servers = Servers::start(6, 3).await;
-    let (health, _) = servers.heal(THREE).await;
+    let (health, _) = servers.heal(&THREE).await;
     servers.write_keys(200).await;
     let replica = pod(&health.shards[0].replicas[0].pod);
     servers.lose_volume([replica]).await;
-    let (health, took) = servers.heal(THREE).await;
+    let (health, took) = servers.heal(&THREE).await;
     println!("a replica's volume lost: healthy in {took:.1?}");
-    assert_shape(&health, THREE);
+    assert_shape(&health, &THREE);
 
     let master = masters(&health)[1];
     servers.lose_volume([master]).await;
-    let (health, took) = servers.heal(THREE).await;
+    let (health, took) = servers.heal(&THREE).await;
     println!("a master's volume lost: healthy in {took:.1?}");
-    assert_shape(&health, THREE);
+    assert_shape(&health, &THREE);
     assert_eq!(servers.lost_keys(200).await, Vec::<usize>::new());
     let nodes: String = servers.ask(0, "CLUSTER NODES").await;
     assert_eq!(nodes.lines().count(), 6, "the dead ids are forgotten: {nodes}");
@@ -226,12 +226,12 @@ async fn replicas_take_over_where_most_masters_lost_their_volumes() {
         return;
     }
     let mut servers = Servers::start(6, 3).await;
-    let (health, _) = servers.heal(THREE).await;
+    let (health, _) = servers.heal(&THREE).await;
     servers.write_keys(200).await;
     servers.lose_volume(masters(&health).into_iter().take(2)).await;
-    let (health, took) = servers.heal(THREE).await;
+    let (health, took) = servers.heal(&THREE).await;
     println!("two of three masters' volumes lost: healthy in {took:.1?}");
-    assert_shape(&health, THREE);
+    assert_shape(&health, &THREE);
     assert_eq!(servers.lost_keys(200).await, Vec::<usize>::new());
 }
 
@@ -241,7 +241,7 @@ async fn a_shard_that_lost_every_copy_is_served_anew() {
         return;
     }
     let mut servers = Servers::start(6, 3).await;
-    let (health, _) = servers.heal(THREE).await;
+    let (health, _) = servers.heal(&THREE).await;
     servers.write_keys(200).await;
     let shard = &health.shards[0];
     let (master, replica) = (pod(&shard.master), pod(&shard.replicas[0].pod));
@@ -258,9 +258,9 @@ async fn a_shard_that_lost_every_copy_is_served_anew() {
     assert_eq!(health.slots_assigned, 16384 - 5462);
 
     servers.lose_volume([replica]).await;
-    let (health, took) = servers.heal(THREE).await;
+    let (health, took) = servers.heal(&THREE).await;
     println!("a whole shard lost: served anew in {took:.1?}");
-    assert_shape(&health, THREE);
+    assert_shape(&health, &THREE);
     let lost = servers.lost_keys(200).await.len();
     assert!((30..110).contains(&lost), "a third of the keys, no more: {lost}");
 }
@@ -271,13 +271,13 @@ async fn replicas_are_added_and_removed() {
         return;
     }
     let mut servers = Servers::start(6, 3).await;
-    servers.heal(THREE).await;
+    servers.heal(&THREE).await;
     servers.write_keys(200).await;
     servers.add(3).await;
     let six = Target { shards: 3, replicas_per_shard: 2 };
-    let (health, took) = servers.heal(six).await;
+    let (health, took) = servers.heal(&six).await;
     println!("replicas 1 -> 2 in {took:.1?}");
-    assert_shape(&health, six);
+    assert_shape(&health, &six);
     assert_spread(&health, 3);
 
     // A pod that will be surplus is a master when the target shrinks.
@@ -299,22 +299,24 @@ async fn replicas_are_added_and_removed() {
     println!("surplus drained in {:.1?}", start.elapsed());
     assert!(masters(&health).iter().all(|master| *master < 6), "{health:#?}");
     servers.shrink(6);
-    let (health, took) = servers.heal(THREE).await;
+    let (health, took) = servers.heal(&THREE).await;
     println!("replicas 2 -> 1, dead nodes forgotten in {took:.1?}");
-    assert_shape(&health, THREE);
+    assert_shape(&health, &THREE);
     assert_eq!(servers.lost_keys(200).await, Vec::<usize>::new());
     let nodes: String = servers.ask(0, "CLUSTER NODES").await;
     assert_eq!(nodes.lines().count(), 6, "{nodes}");
 }
+
+/// How many keys are read all the time while they move.
+const KEYS: usize = 5000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shard_is_added_under_load_with_crashes() {
     if no_redis() {
         return;
     }
-    const KEYS: usize = 5000;
     let mut servers = Servers::start(6, 3).await;
-    servers.heal(THREE).await;
+    servers.heal(&THREE).await;
     servers.write_keys(KEYS).await;
     servers.add(2).await;
     let four = Target { shards: 4, replicas_per_shard: 1 };
@@ -344,7 +346,7 @@ async fn a_shard_is_added_under_load_with_crashes() {
         let attempt = reconcile_within(&members, &four, PASSWORD, Duration::from_secs(10));
         interrupted += usize::from(tokio::time::timeout(Duration::from_millis(pause), attempt).await.is_err());
     }
-    let (health, _) = servers.heal(four).await;
+    let (health, _) = servers.heal(&four).await;
     println!(
         "shards 3 -> 4 in {:.1?} with {interrupted} crashes, under {} operations",
         start.elapsed(),
@@ -352,7 +354,7 @@ async fn a_shard_is_added_under_load_with_crashes() {
     );
     stop.store(true, Ordering::Relaxed);
     load.await.expect("no operation failed");
-    assert_shape(&health, four);
+    assert_shape(&health, &four);
     assert_eq!(servers.lost_keys(KEYS).await, Vec::<usize>::new());
     for pod in 0..8 {
         let nodes: String = servers.ask(pod, "CLUSTER NODES").await;
@@ -366,7 +368,7 @@ async fn an_open_slot_whose_source_failed_over_is_finished() {
         return;
     }
     let servers = Servers::start(6, 3).await;
-    let (health, _) = servers.heal(THREE).await;
+    let (health, _) = servers.heal(&THREE).await;
     servers.write_keys(500).await;
     let (from, to) = (masters(&health)[0], masters(&health)[1]);
     let heir = pod(&health.shards[0].replicas[0].pod);
@@ -376,8 +378,8 @@ async fn an_open_slot_whose_source_failed_over_is_finished() {
     }
     servers.ask::<()>(from, &format!("CLUSTER SETSLOT 5 MIGRATING {}", id(to).await)).await;
     servers.ask::<()>(heir, "CLUSTER FAILOVER").await;
-    let (health, _) = servers.heal(THREE).await;
-    assert_shape(&health, THREE);
+    let (health, _) = servers.heal(&THREE).await;
+    assert_shape(&health, &THREE);
     assert_eq!(servers.lost_keys(500).await, Vec::<usize>::new());
     for pod in 0..6 {
         let nodes: String = servers.ask(pod, "CLUSTER NODES").await;
@@ -391,7 +393,7 @@ async fn a_master_that_fails_is_replaced_and_comes_back_as_replica() {
         return;
     }
     let mut servers = Servers::start(6, 3).await;
-    let (health, _) = servers.heal(THREE).await;
+    let (health, _) = servers.heal(&THREE).await;
     servers.write_keys(100).await;
     let master = masters(&health)[0];
     servers.kill(master);
@@ -404,8 +406,8 @@ async fn a_master_that_fails_is_replaced_and_comes_back_as_replica() {
     println!("failover after {:.1?}", start.elapsed());
     assert_eq!(servers.lost_keys(100).await, Vec::<usize>::new());
     servers.restart([master]).await;
-    let (health, _) = servers.heal(THREE).await;
-    assert_shape(&health, THREE);
+    let (health, _) = servers.heal(&THREE).await;
+    assert_shape(&health, &THREE);
     assert_spread(&health, 3);
 }
 
@@ -427,7 +429,7 @@ async fn the_images_scripts_hand_over_and_tell_readiness() {
     let mut servers = Servers::start(6, 3).await;
     let (ready, why) = servers.script(0, "redis-ready");
     assert!(!ready && why.contains("cluster_state is fail"), "no cluster yet: {why}");
-    let (health, _) = servers.heal(THREE).await;
+    let (health, _) = servers.heal(&THREE).await;
     servers.write_keys(100).await;
     for pod in 0..6 {
         let (ready, why) = servers.script(pod, "redis-ready");
@@ -445,13 +447,13 @@ async fn the_images_scripts_hand_over_and_tell_readiness() {
     eventually("the link is down", Duration::from_secs(5), async || !servers.script(master, "redis-ready").0).await;
     assert!(servers.script(replica, "redis-pre-stop").0, "the hook never fails");
     servers.restart([replica]).await;
-    servers.heal(THREE).await;
+    servers.heal(&THREE).await;
 
     // A fresh node that the cluster has not taken in is not ready.
     servers.lose_volume([replica]).await;
     let (ready, why) = servers.script(replica, "redis-ready");
     assert!(!ready, "{why}");
-    servers.heal(THREE).await;
+    servers.heal(&THREE).await;
     assert!(servers.script(replica, "redis-ready").0);
     assert_eq!(servers.lost_keys(100).await, Vec::<usize>::new());
 }

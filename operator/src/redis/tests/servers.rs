@@ -1,6 +1,7 @@
 //! Throw-away Redis servers, each with a loopback address of its own, so that a pod restarted with a new IP really has one.
 
 use std::{
+    fmt::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     process::{Child, Command, Stdio},
@@ -194,10 +195,10 @@ impl Servers {
     }
 
     /// Reconciles until the cluster is healthy, and says how long that took.
-    pub(super) async fn heal(&self, target: Target) -> (Health, Duration) {
+    pub(super) async fn heal(&self, target: &Target) -> (Health, Duration) {
         let start = Instant::now();
         loop {
-            let health = reconcile(&self.members(), &target, PASSWORD).await.expect("reconciled");
+            let health = reconcile(&self.members(), target, PASSWORD).await.expect("reconciled");
             match &health.state {
                 State::Healthy => {
                     assert_eq!(health.slots_assigned, 16384, "{health:#?}");
@@ -213,7 +214,7 @@ impl Servers {
         for (pod, server) in self.pods.iter().enumerate() {
             let Ok(mut connection) = connect(server.address).await else { continue };
             let nodes: Result<String, _> = redis::cmd("CLUSTER").arg("NODES").query_async(&mut connection).await;
-            views += &format!("pod {pod}:\n{}\n", nodes.unwrap_or_default());
+            let _ = writeln!(views, "pod {pod}:\n{}", nodes.unwrap_or_default());
         }
         views
     }
