@@ -3,6 +3,8 @@
 # ports, for the tests of api-server/.
 # Usage: eval "$(dev/test-services.sh)"       starts them, or finds them running, and says where they are
 #        dev/test-services.sh pooler stop     ends PgBouncer as a crash would; `pooler start` brings it back
+#        dev/test-services.sh primary stop    ends the primary as a crash would; `primary start` brings it back
+#        dev/test-services.sh sessions stop   ends every Redis node as a crash would; `sessions start` brings them back, empty
 #        dev/test-services.sh stop            ends all of it and removes its files
 #
 # PgBouncer has to be 1.21 or later (prepared statements in transaction mode). Where the distribution's is older, all of it comes from
@@ -105,11 +107,15 @@ start_postgres() { # NAME PORT DATA
 
 sql() { "${as_user[@]}" "$bin/psql" -qAtX -h 127.0.0.1 -p "$1" -U postgres -d "$2" -v ON_ERROR_STOP=1 -c "$3"; }
 
+restart_primary() {
+  start_postgres primary "$primary" "$data/primary"
+  await primary sql "$primary" postgres "SELECT 1"
+}
+
 start_primary() {
   "${as_user[@]}" "$bin/initdb" -D "$data/primary" -U postgres -A trust --no-sync --locale=C.UTF-8 -E UTF8 >"$state/initdb.log" 2>&1 ||
     { cat "$state/initdb.log" >&2; die "initdb failed; above is what it said"; }
-  start_postgres primary "$primary" "$data/primary"
-  await primary sql "$primary" postgres "SELECT 1"
+  restart_primary
   sql "$primary" postgres "CREATE ROLE tasks LOGIN PASSWORD 'tasks'"
   sql "$primary" postgres "CREATE DATABASE tasks OWNER tasks"
 }
@@ -145,20 +151,30 @@ server_login_retry = 1
 E2
 }
 
-start_redis() {
-  local node nodes=()
+start_nodes() {
+  local node
   for node in 0 1 2; do
     background "redis-$node" "$redis/redis-server" --port $((sessions + node)) --bind 127.0.0.1 --cluster-enabled yes \
-      --cluster-config-file "$data/redis-$node.conf" --cluster-node-timeout 2000 --set-proc-title no --save '' --appendonly no --dir "$data"
-    nodes+=("127.0.0.1:$((sessions + node))")
+      --cluster-config-file "$data/redis-$node.conf" --cluster-node-timeout 2000 --set-proc-title no --save '' --appendonly no \
+      --dir "$data"
   done
   for node in 0 1 2; do
     await "redis-$node" "${as_user[@]}" "$redis/redis-cli" -p $((sessions + node)) ping
   done
-  "${as_user[@]}" "$redis/redis-cli" --cluster create "${nodes[@]}" --cluster-yes >"$state/cluster.log"
+}
+
+await_cluster() {
+  local node
   for node in 0 1 2; do
     await "redis-$node" cluster_is_whole $((sessions + node))
   done
+}
+
+start_redis() {
+  start_nodes
+  "${as_user[@]}" "$redis/redis-cli" --cluster create "127.0.0.1:$sessions" "127.0.0.1:$((sessions + 1))" \
+    "127.0.0.1:$((sessions + 2))" --cluster-yes >"$state/cluster.log"
+  await_cluster
 }
 
 cluster_is_whole() { "${as_user[@]}" "$redis/redis-cli" -p "$1" cluster info | grep -q '^cluster_state:ok'; }
@@ -251,5 +267,9 @@ case "${1:-start} ${2:-}" in
   "stop ") stop ;;
   "pooler stop") load && kill_service pooler KILL ;;
   "pooler start") load && start_pooler ;;
-  *) die "usage: dev/test-services.sh [start | stop | pooler stop | pooler start]" ;;
+  "primary stop") load && kill_service primary QUIT ;;
+  "primary start") load && restart_primary ;;
+  "sessions stop") load && for node in 0 1 2; do kill_service redis-$node KILL; done ;;
+  "sessions start") load && start_nodes && await_cluster ;;
+  *) die "usage: dev/test-services.sh [start | stop | (pooler | primary | sessions) (start | stop)]" ;;
 esac

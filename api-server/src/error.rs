@@ -87,7 +87,7 @@ pub enum ApiError {
     Unavailable {
         /// What the client is told.
         detail: Cow<'static, str>,
-        /// What the log is told.
+        /// What the log is told; empty where the answer says it all.
         cause: String,
     },
     /// 500: a mistake of ours. The cause is logged and not told.
@@ -118,14 +118,17 @@ impl ApiError {
         }
     }
 
-    fn log(&self) {
+    fn cause(&self) -> Option<Cause> {
         match self {
-            Self::Unavailable { detail, cause } => tracing::warn!(cause, "unavailable: {detail}"),
-            Self::Internal(cause) => tracing::error!(cause, "internal error"),
-            _ => {}
+            Self::Unavailable { cause, .. } | Self::Internal(cause) if !cause.is_empty() => Some(Cause(cause.clone())),
+            _ => None,
         }
     }
 }
+
+/// Goes with a response to the log, and no further.
+#[derive(Clone, Debug)]
+pub struct Cause(pub String);
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
@@ -177,7 +180,6 @@ struct Problem<'a> {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        self.log();
         let status = self.status();
         let problem = Problem {
             r#type: "about:blank",
@@ -188,6 +190,9 @@ impl IntoResponse for ApiError {
         };
         let mut response = Response::new(Body::from(serde_json::to_vec(&problem).unwrap_or_default()));
         *response.status_mut() = status;
+        if let Some(cause) = self.cause() {
+            response.extensions_mut().insert(cause);
+        }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match self {

@@ -21,6 +21,10 @@ pub struct Readiness(Mutex<Option<(Instant, Answer)>>);
 impl Readiness {
     /// What does not work, if anything.
     pub async fn check(&self, app: &App) -> Answer {
+        // Costs nothing to find out, and whoever waits for it should not wait longer.
+        if !app.lifecycle.is_started() {
+            return Err("database: its schema is not there yet; the log says what this instance waits for".to_owned());
+        }
         let mut last = self.0.lock().await;
         if let Some((at, answer)) = &*last
             && at.elapsed() < FRESH
@@ -28,15 +32,18 @@ impl Readiness {
             return answer.clone();
         }
         let answer = probe(app).await;
+        if last.as_ref().is_none_or(|(_, before)| *before != answer) {
+            match &answer {
+                Ok(()) => tracing::info!("ready: every dependency works"),
+                Err(failed) => tracing::warn!("not ready: {failed}"),
+            }
+        }
         *last = Some((Instant::now(), answer.clone()));
         answer
     }
 }
 
 async fn probe(app: &App) -> Answer {
-    if !app.lifecycle.is_started() {
-        return Err("database: its schema is not there yet; the log says what this instance waits for".to_owned());
-    }
     let (database, sessions) = tokio::join!(
         tokio::time::timeout(TIMEOUT, app.store.check()),
         tokio::time::timeout(TIMEOUT, app.sessions.check()),

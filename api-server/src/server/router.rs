@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::{HeaderValue, Method, header},
+    http::{HeaderValue, Method, StatusCode, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -14,7 +14,12 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
-use crate::{App, auth, error::ApiError, http::MAX_BODY, metrics, tasks};
+use crate::{
+    App, auth,
+    error::{ApiError, Cause},
+    http::MAX_BODY,
+    metrics, tasks,
+};
 
 /// The longest that a request may take; every part of it has a shorter limit of its own.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -97,10 +102,18 @@ async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let (status, took) = (response.status(), begun.elapsed());
-    if status.is_server_error() || took > SLOW {
-        tracing::info!(method, path, status = status.as_u16(), ?took, "request");
+    let cause = response.extensions().get::<Cause>().map(|Cause(cause)| cause.as_str());
+    let status_code = status.as_u16();
+    // Probes come every few seconds; what they find is logged when it changes.
+    let probe = matches!(route.as_str(), "/api/health" | "/api/ready");
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(method, path, status = status_code, ?took, cause, "request failed");
+    } else if status.is_server_error() && !probe {
+        tracing::warn!(method, path, status = status_code, ?took, cause, "request refused");
+    } else if took > SLOW {
+        tracing::info!(method, path, status = status_code, ?took, "slow request");
     } else {
-        tracing::debug!(method, path, status = status.as_u16(), ?took, "request");
+        tracing::debug!(method, path, status = status_code, ?took, "request");
     }
     app.metrics.request(method, route, status.as_u16(), took);
     response

@@ -145,16 +145,17 @@ impl Sessions {
     /// Remembers that a user wrote, and passes on what was written. The write has happened: should this fail, it is not for the
     /// client to repeat.
     pub async fn remember<T>(&self, user_id: i64, written: Written<T>) -> T {
-        // Only a database with replicas gives marks, and only one that is shared needs them shared.
-        if let (Some(mark), Kind::Redis(redis)) = (written.mark, &self.kind)
-            && let Err(error) = redis.remember(user_id, mark).await
-        {
-            tracing::warn!(user_id, "this user's next reads may not show their last write: {error}");
+        let Written { value, mark } = written;
+        match (&self.kind, mark) {
+            (_, None) => {}
+            (Kind::Local(local), Some(mark)) => local.remember(user_id, mark),
+            (Kind::Redis(redis), Some(mark)) => {
+                if let Err(error) = redis.remember(user_id, mark).await {
+                    tracing::warn!(user_id, "this user's next reads may not show their last write: {error}");
+                }
+            }
         }
-        if let (Some(mark), Kind::Local(local)) = (written.mark, &self.kind) {
-            local.remember(user_id, mark);
-        }
-        written.value
+        value
     }
 
     /// Whether the store takes and gives back a value.

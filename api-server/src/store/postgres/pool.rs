@@ -92,7 +92,7 @@ impl From<Error> for Failure {
         };
         let code = answer.code();
         Self {
-            effect: if is_connection_class(code) { Effect::Unknown } else { Effect::None },
+            effect: if is_connection_class(code) && !is_refusal(answer) { Effect::Unknown } else { Effect::None },
             passing: is_passing(answer),
             constraint: answer.constraint().filter(|_| *code == SqlState::UNIQUE_VIOLATION).map(str::to_owned),
             cause,
@@ -103,6 +103,19 @@ impl From<Error> for Failure {
 /// Class 08: a pooler says so when the server went away amid a statement, but also when none could be had.
 fn is_connection_class(code: &SqlState) -> bool {
     code.code().starts_with("08")
+}
+
+/// What PgBouncer says when it had no server to give the statement to. It has one code for everything.
+fn is_refusal(answer: &DbError) -> bool {
+    let refusals = [
+        "server_login_retry",
+        "server login failed",
+        "server down",
+        "query_wait_timeout",
+        "cannot connect",
+        "no more connections",
+    ];
+    refusals.iter().any(|refusal| answer.message().contains(refusal))
 }
 
 /// Whether the server's answer speaks of a state that passes: a failover, a restart, a shortage, a conflict.

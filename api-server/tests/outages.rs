@@ -1,0 +1,361 @@
+//! What happens when something that the API depends on is late, lags, goes away or comes back.
+//!
+//! These tests take services down, so they run one at a time, and `cargo test` runs this file apart from the others.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can not go on says so")]
+
+mod common;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::http::{Method, StatusCode};
+use common::{Api, Client, PASSWORD, Services, eventually, path, unique};
+use futures::future::join_all;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// The longest that a client may wait for "not now".
+const PATIENCE: Duration = Duration::from_secs(6);
+
+async fn services(test: &str) -> Option<(Services, MutexGuard<'static, ()>)> {
+    let services = Services::find(test)?;
+    Some((services, ONE_AT_A_TIME.lock().await))
+}
+
+/// "Not now": within the time that a client waits, and with a hint when to come back.
+#[track_caller]
+fn assert_unavailable(reply: common::Reply, began: Instant) -> Value {
+    assert!(began.elapsed() < PATIENCE, "after {:?}", began.elapsed());
+    assert_eq!(reply.header("retry-after"), "1");
+    reply.expect(StatusCode::SERVICE_UNAVAILABLE)
+}
+
+#[tokio::test]
+async fn eight_instances_migrate_at_once() {
+    let Some((services, _turn)) = services("eight_instances_migrate_at_once").await else { return };
+    let services = services.with_database("migrate").await;
+    let instances = join_all((0..8).map(|_| Api::on(&services))).await;
+
+    let log: String = instances.iter().map(Api::log).collect();
+    assert_eq!(log.matches("migrated the schema").count(), 2, "each migration once\n{log}");
+    assert!(!log.contains("waiting for the database"), "they wait for each other without failing\n{log}");
+    let admin = services.admin_here().await;
+    let one = |sql: &'static str| async {
+        let row = admin.query_one(sql, &[]).await.unwrap();
+        row.get::<_, i64>(0)
+    };
+    assert_eq!(one("SELECT count(*) FROM schema_migrations").await, 2);
+    // This month, three more, and the one for everything else.
+    assert_eq!(one("SELECT count(*) FROM pg_inherits WHERE inhparent = 'tasks'::regclass").await, 5);
+    for api in &instances {
+        api.user().await.task("works").await;
+    }
+    let again = Api::on(&services).await;
+    assert!(!again.log().contains("migrated the schema"), "nothing is left to do");
+}
+
+#[tokio::test]
+async fn a_month_that_came_too_late_gets_its_tasks() {
+    let Some((services, _turn)) = services("a_month_that_came_too_late_gets_its_tasks").await else { return };
+    let services = services.with_database("months").await;
+    let api = Api::on(&services).await;
+    let user = api.user().await;
+    let admin = services.admin_here().await;
+    let month: String =
+        admin.query_one("SELECT 'tasks_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')", &[]).await.unwrap().get(0);
+    admin.batch_execute(&format!("DROP TABLE {month}")).await.unwrap();
+
+    let task = user.task("nowhere else to go").await;
+    let partition = async || {
+        let row =
+            admin.query_one("SELECT tableoid::regclass::text FROM tasks WHERE id = $1", &[&task["id"].as_i64()]).await;
+        row.unwrap().get::<_, String>(0)
+    };
+    assert_eq!(partition().await, "tasks_default");
+    assert_eq!(user.get(&path(&task)).await.expect(StatusCode::OK), task);
+
+    let _upkeep = Api::on(&services).await;
+    assert_eq!(partition().await, month);
+    assert_eq!(user.get(&path(&task)).await.expect(StatusCode::OK), task);
+    assert_eq!(user.get("/api/tasks").await.expect(StatusCode::OK)["items"], json!([task]));
+}
+
+/// The point of carrying the second in the id.
+#[tokio::test]
+async fn a_look_up_by_id_visits_one_partition() {
+    let Some((services, _turn)) = services("a_look_up_by_id_visits_one_partition").await else { return };
+    let services = services.with_database("plan").await;
+    let api = Api::on(&services).await;
+    let task = api.user().await.task("planned").await;
+    let id = api_server::id::TaskId::new(task["id"].as_i64().unwrap()).unwrap();
+    let (from, to) = id.created_within();
+    let created: jiff::Timestamp = task["created_at"].as_str().unwrap().parse().unwrap();
+    assert!(from <= created && created < to);
+
+    let admin = services.admin_here().await;
+    admin.batch_execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan").await.unwrap();
+    let explain =
+        "EXPLAIN (ANALYZE, COSTS OFF) SELECT * FROM tasks WHERE id = $1 AND created_at >= $2 AND created_at < $3";
+    let rows = admin.query(explain, &[&id.get(), &from, &to]).await.unwrap();
+    let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let visited =
+        plan.iter().filter(|line| line.contains("Scan")).filter(|line| !line.contains("never executed")).count();
+    assert_eq!(visited, 1, "{}", plan.join("\n"));
+}
+
+#[tokio::test]
+async fn users_read_what_they_wrote_though_the_replica_lags() {
+    let Some((services, _turn)) = services("users_read_what_they_wrote_though_the_replica_lags").await else { return };
+    let (here, there) = (Api::on(&services).await, Api::on(&services).await);
+    let (writer, reader) = (here.user().await, here.user().await);
+    let old = reader.task("before").await;
+    let replica = services.replica_admin().await;
+    let admin = services.admin("tasks").await;
+    // So that the reader's own write no longer sends them to the primary.
+    caught_up(&admin, &replica).await;
+    replica.batch_execute("SELECT pg_wal_replay_pause()").await.unwrap();
+
+    let result = async {
+        // Past the API, so nobody is known to have written it: what the reader sees tells whom the API asked.
+        let id = old["id"].as_i64().unwrap();
+        admin.execute("UPDATE tasks SET title = 'after' WHERE id = $1", &[&id]).await.unwrap();
+        assert_eq!(
+            reader.at(&there).get(&path(&old)).await.expect(StatusCode::OK)["title"],
+            "before",
+            "replicas are read"
+        );
+
+        let writer_there = writer.at(&there);
+        let task = writer.task("fresh").await;
+        assert_eq!(writer_there.get(&path(&task)).await.expect(StatusCode::OK), task);
+        assert_eq!(writer_there.get("/api/tasks").await.expect(StatusCode::OK)["items"], json!([task]));
+        assert_eq!(writer_there.get("/api/tasks?status=completed").await.expect(StatusCode::OK)["items"], json!([]));
+        let changed = writer.patch(&path(&task), json!({"status": "completed"})).await.expect(StatusCode::OK);
+        assert_eq!(writer_there.get(&path(&task)).await.expect(StatusCode::OK), changed);
+        writer_there.delete(&path(&task)).await.expect(StatusCode::NO_CONTENT);
+        writer.get(&path(&task)).await.expect(StatusCode::NOT_FOUND);
+        let newcomer = here.user().await;
+        assert_eq!(newcomer.at(&there).get("/api/auth/me").await.expect(StatusCode::OK), newcomer.user);
+    };
+    result.await;
+
+    replica.batch_execute("SELECT pg_wal_replay_resume()").await.unwrap();
+    eventually("the replica shows the change", async || {
+        let task = reader.at(&there).get(&path(&old)).await.expect(StatusCode::OK);
+        (task["title"] == "after").then_some(())
+    })
+    .await;
+}
+
+async fn caught_up(primary: &tokio_postgres::Client, replica: &tokio_postgres::Client) {
+    let lsn: String = primary.query_one("SELECT pg_current_wal_lsn()::text", &[]).await.unwrap().get(0);
+    eventually("the replica has replayed everything", async || {
+        let sql = "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn";
+        replica.query_one(sql, &[&lsn]).await.unwrap().get::<_, bool>(0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn reads_go_to_the_primary_while_the_replicas_are_away() {
+    let Some((mut services, _turn)) = services("reads_go_to_the_primary_while_the_replicas_are_away").await else {
+        return;
+    };
+    services.replicas = "postgres://tasks:tasks@127.0.0.1:1/tasks_ro".to_owned();
+    let api = Api::on(&services).await;
+    let user = api.user().await;
+    let task = user.task("still there").await;
+    assert_eq!(user.get(&path(&task)).await.expect(StatusCode::OK), task);
+    user.get("/api/tasks").await.expect(StatusCode::OK);
+    assert_eq!(api.log().matches("the replicas fail").count(), 1, "they are left alone for a while\n{}", api.log());
+}
+
+#[tokio::test]
+async fn a_session_outlives_its_instance() {
+    let Some((services, _turn)) = services("a_session_outlives_its_instance").await else { return };
+    let first = Api::on(&services).await;
+    let user = first.user().await;
+    let page_cursor = {
+        user.task("one").await;
+        user.task("two").await;
+        user.get("/api/tasks?limit=1").await.expect(StatusCode::OK)["next_cursor"].as_str().unwrap().to_owned()
+    };
+    first.kill().await;
+    let second = Api::on(&services).await;
+    let user = user.at(&second);
+    assert_eq!(user.get("/api/auth/me").await.expect(StatusCode::OK), user.user);
+    let page = user.get(&format!("/api/tasks?limit=1&cursor={page_cursor}")).await.expect(StatusCode::OK);
+    assert_eq!(page["items"][0]["title"], "one", "so does a cursor");
+}
+
+#[tokio::test]
+async fn an_instance_waits_for_its_database() {
+    let Some((services, _turn)) = services("an_instance_waits_for_its_database").await else { return };
+    Services::control("pooler", "stop").await;
+    let api = Api::launch(&services.environment()).await;
+    let client = api.client();
+    eventually("it says what it waits for", async || api.log().contains("waiting for the database").then_some(()))
+        .await;
+    client.get("/api/health").await.expect(StatusCode::OK);
+    let ready = assert_unavailable(client.get("/api/ready").await, Instant::now());
+    assert!(ready["detail"].as_str().unwrap().starts_with("database:"), "{ready}");
+    assert_unavailable(client.get("/api/tasks").await, Instant::now());
+    Services::control("pooler", "start").await;
+    api.ready().await;
+    api.user().await.task("served").await;
+}
+
+/// Writes without a pause until told to stop; what was acknowledged, and how the rest was refused.
+async fn write_until(user: Client, stop: Arc<AtomicBool>) -> (Vec<Value>, usize) {
+    let (mut acknowledged, mut refused) = (Vec::new(), 0);
+    while !stop.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        let reply = user.post("/api/tasks", json!({"title": unique("ledger")})).await;
+        if reply.status == StatusCode::CREATED {
+            acknowledged.push(reply.body);
+        } else {
+            assert_unavailable(reply, began);
+            refused += 1;
+        }
+    }
+    (acknowledged, refused)
+}
+
+#[tokio::test]
+async fn the_pooler_dies_and_comes_back() {
+    let Some((services, _turn)) = services("the_pooler_dies_and_comes_back").await else { return };
+    let api = Api::on(&services).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let users = join_all((0..4).map(|_| api.user())).await;
+    let writers: Vec<_> = users.iter().map(|user| tokio::spawn(write_until(user.clone(), Arc::clone(&stop)))).collect();
+    let probe = api.user().await;
+    for _ in 0..2 {
+        Services::control("pooler", "stop").await;
+        let began = Instant::now();
+        let ready = eventually("readiness tells", async || {
+            let reply = probe.get("/api/ready").await;
+            (reply.status == StatusCode::SERVICE_UNAVAILABLE).then_some(reply)
+        })
+        .await;
+        assert!(assert_unavailable(ready, began)["detail"].as_str().unwrap().contains("database:"));
+        probe.get("/api/health").await.expect(StatusCode::OK);
+        Services::control("pooler", "start").await;
+        let task = eventually("writes succeed again", async || {
+            let reply = probe.post("/api/tasks", json!({"title": "back"})).await;
+            (reply.status == StatusCode::CREATED).then_some(reply.body)
+        })
+        .await;
+        assert_eq!(probe.get(&path(&task)).await.expect(StatusCode::OK), task);
+    }
+    stop.store(true, Ordering::Relaxed);
+    for (writer, user) in writers.into_iter().zip(&users) {
+        let (acknowledged, refused) = writer.await.unwrap();
+        assert!(!acknowledged.is_empty());
+        assert!(refused <= 4, "{refused} refused: a write during an outage waits for its end, if that is near");
+        for task in acknowledged {
+            assert_eq!(user.get(&path(&task)).await.expect(StatusCode::OK), task, "what was acknowledged is there");
+        }
+    }
+}
+
+/// What a failover looks like from here: the primary takes no writes, then its connections break, then another one takes them.
+#[tokio::test]
+async fn a_primary_that_takes_no_writes_is_waited_for() {
+    let Some((services, _turn)) = services("a_primary_that_takes_no_writes_is_waited_for").await else { return };
+    let services = services.with_database("failover").await;
+    let api = Api::on(&services).await;
+    let user = api.user().await;
+    let task = user.task("before").await;
+    let admin = services.admin_here().await;
+    let database: String = admin.query_one("SELECT current_database()::text", &[]).await.unwrap().get(0);
+    let switch = async |change: &str| {
+        admin.batch_execute(&format!("ALTER ROLE tasks IN DATABASE {database} {change}")).await.unwrap();
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND usename = 'tasks'";
+        admin.query(end, &[]).await.unwrap();
+    };
+
+    switch("SET default_transaction_read_only = on").await;
+    let began = Instant::now();
+    assert_unavailable(user.patch(&path(&task), json!({"title": "no"})).await, began);
+    assert_eq!(user.get(&path(&task)).await.expect(StatusCode::OK), task, "reads go on");
+
+    let (waiting, ()) = tokio::join!(user.post("/api/tasks", json!({"title": "during"})), async {
+        eventually("the write was refused by the database", async || {
+            api.log().contains("read-only transaction").then_some(())
+        })
+        .await;
+        switch("RESET default_transaction_read_only").await;
+    });
+    let during = waiting.expect(StatusCode::CREATED);
+    assert_eq!(user.get("/api/tasks").await.expect(StatusCode::OK)["items"], json!([during, task]), "once, not twice");
+}
+
+#[tokio::test]
+async fn the_session_store_dies_and_comes_back() {
+    let Some((services, _turn)) = services("the_session_store_dies_and_comes_back").await else { return };
+    let api = Api::on(&services).await;
+    let user = api.user().await;
+    let email = user.user["email"].clone();
+    Services::control("sessions", "stop").await;
+    for _ in 0..2 {
+        let began = Instant::now();
+        assert_unavailable(user.get("/api/auth/me").await, began);
+        let began = Instant::now();
+        let login = json!({"email": email, "password": PASSWORD});
+        assert_unavailable(user.post("/api/auth/login", login).await, began);
+    }
+    let unlucky = json!({"email": format!("{}@example.com", unique("unlucky")), "password": PASSWORD});
+    assert_unavailable(api.client().post("/api/auth/register", unlucky.clone()).await, Instant::now());
+    api.client().get("/api/health").await.expect(StatusCode::OK);
+    let ready = eventually("readiness tells", async || {
+        let reply = api.client().get("/api/ready").await;
+        (reply.status == StatusCode::SERVICE_UNAVAILABLE).then_some(reply.body)
+    })
+    .await;
+    assert!(ready["detail"].as_str().unwrap().contains("sessions:"), "{ready}");
+
+    Services::control("sessions", "start").await;
+    eventually("log-ins succeed again", async || {
+        let login = json!({"email": email, "password": PASSWORD});
+        let reply = user.post("/api/auth/login", login).await;
+        (reply.status == StatusCode::OK).then_some(())
+    })
+    .await;
+    // The store came back empty, as it would without its disk.
+    user.get("/api/auth/me").await.expect(StatusCode::UNAUTHORIZED);
+    api.client().post("/api/auth/register", unlucky).await.expect(StatusCode::CREATED);
+    assert!(user.try_send(Method::GET, "/api/ready", &[], vec![]).await.is_some());
+}
+
+/// Nothing was lost, and nobody was told that it was: writes that met no server waited for one.
+#[tokio::test]
+async fn the_primary_restarts() {
+    let Some((services, _turn)) = services("the_primary_restarts").await else { return };
+    let api = Api::on(&services).await;
+    let user = api.user().await;
+    let before = user.task("before").await;
+    Services::control("primary", "stop").await;
+    // Finds its connection broken, and then no server.
+    assert_unavailable(user.post("/api/tasks", json!({"title": "lost"})).await, Instant::now());
+    assert_eq!(user.get(&path(&before)).await.status, StatusCode::OK, "the replica goes on answering");
+    let (waiting, ()) =
+        tokio::join!(user.post("/api/tasks", json!({"title": "during"})), Services::control("primary", "start"));
+    let during = waiting.expect(StatusCode::CREATED);
+    let titles: Vec<_> = walk_titles(&user).await;
+    assert!(titles == ["during", "before"], "once, and not what was refused: {titles:?}");
+    assert_eq!(user.get(&path(&during)).await.expect(StatusCode::OK), during);
+}
+
+async fn walk_titles(user: &Client) -> Vec<String> {
+    let list = user.get("/api/tasks").await.expect(StatusCode::OK);
+    list["items"].as_array().unwrap().iter().map(|task| task["title"].as_str().unwrap().to_owned()).collect()
+}
