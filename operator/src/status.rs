@@ -31,6 +31,8 @@ type Verdict = Result<String, (&'static str, String)>;
 /// A Deployment or StatefulSet in numbers.
 struct Workload {
     desired: i64,
+    /// Pods that exist, of whatever template.
+    existing: i64,
     ready: i64,
     /// Every pod is of the latest template.
     rolled_out: bool,
@@ -39,14 +41,15 @@ struct Workload {
 impl Workload {
     fn of(children: &Children, platform: &TaskPlatform, kind: Kind, name: &str) -> Self {
         let Some(object) = children.get(platform, kind, name) else {
-            return Self { desired: 0, ready: 0, rolled_out: false };
+            return Self { desired: 0, existing: 0, ready: 0, rolled_out: false };
         };
         let status = |field: &str| object.data["status"][field].as_i64().unwrap_or(0);
         let desired = object.data["spec"]["replicas"].as_i64().unwrap_or(1);
         let current = object.metadata.generation.is_some_and(|generation| status("observedGeneration") >= generation);
+        let existing = status("replicas");
         // A rolling update of a Deployment ends when the pods of the former template are gone.
-        let rolled_out = current && status("updatedReplicas") == desired && status("replicas") == desired;
-        Self { desired, ready: status("readyReplicas").min(desired), rolled_out }
+        let rolled_out = current && status("updatedReplicas") == desired && existing == desired;
+        Self { desired, existing, ready: status("readyReplicas").min(desired), rolled_out }
     }
 
     fn ready(&self) -> String {
@@ -99,7 +102,7 @@ pub(crate) fn built(
         observed_generation: owner.metadata.generation.unwrap_or_default(),
         conditions: conditions.list,
         api: Some(ApiStatus {
-            replicas: i32::try_from(api.desired).unwrap_or(i32::MAX),
+            replicas: i32::try_from(api.existing).unwrap_or(i32::MAX),
             selector: label_selector(platform),
             ready: api.ready(),
         }),
