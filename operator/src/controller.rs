@@ -84,9 +84,9 @@ struct Context {
 #[derive(Clone, Copy, Default)]
 struct Memory {
     failures: u32,
-    /// Whether the nodes that a smaller Redis Cluster does not need have given away all that they held.
-    cache_drained: bool,
-    sessions_drained: bool,
+    /// The number of nodes that hold everything: those beyond it have given away all that they held.
+    cache_drained_to: Option<i32>,
+    sessions_drained_to: Option<i32>,
 }
 
 /// Reconciles until asked to stop; what has begun by then is finished.
@@ -171,7 +171,7 @@ async fn reconcile_platform(owner: &TaskPlatform, platform: &Platform, context: 
 
     let failures = apply(owner, platform, &facts, context).await;
     let observed = act(owner, platform, &credentials, &facts, failures, context).await;
-    remember_drained(owner, &observed, context);
+    remember_drained(owner, platform, &observed, context);
 
     let status = status::built(&context.children, owner, platform, &observed, Timestamp::now());
     let settled = is_true(&status, "Ready") && !is_true(&status, "Reconciling");
@@ -201,16 +201,17 @@ async fn begin_with_the_fewest_instances(
 
 async fn facts(owner: &TaskPlatform, platform: &Platform, context: &Context) -> Facts {
     let memory = memory(owner, context);
-    let kept = |cluster: RedisCluster, drained: bool| {
+    let kept = |cluster: RedisCluster, drained_to: Option<i32>| {
         let name = platform.names().component(cluster.component());
         let set = context.children.get(owner, Kind::StatefulSet, &name)?;
         let nodes = i32::try_from(set.data["spec"]["replicas"].as_i64()?).ok()?;
-        (!drained && nodes > cluster.nodes(platform)).then_some(nodes)
+        let wanted = cluster.nodes(platform);
+        (nodes > wanted && drained_to != Some(wanted)).then_some(nodes)
     };
     Facts {
         requests_per_second: context.offers.requests_per_second(&context.client).await,
-        cache_nodes_in_use: kept(RedisCluster::Cache, memory.cache_drained),
-        sessions_nodes_in_use: kept(RedisCluster::Sessions, memory.sessions_drained),
+        cache_nodes_in_use: kept(RedisCluster::Cache, memory.cache_drained_to),
+        sessions_nodes_in_use: kept(RedisCluster::Sessions, memory.sessions_drained_to),
         ..context.facts.clone()
     }
 }
@@ -377,12 +378,13 @@ fn forget_failures(owner: &TaskPlatform, context: &Context) {
     }
 }
 
-fn remember_drained(owner: &TaskPlatform, observed: &Observed, context: &Context) {
-    let drained = |health: &Option<Result<redis::Health, redis::Error>>| {
-        health.as_ref().is_some_and(|health| health.as_ref().is_ok_and(|health| health.surplus_drained))
+fn remember_drained(owner: &TaskPlatform, platform: &Platform, observed: &Observed, context: &Context) {
+    let drained_to = |health: &Option<Result<redis::Health, redis::Error>>, cluster: RedisCluster| {
+        let drained = health.as_ref().is_some_and(|health| health.as_ref().is_ok_and(|health| health.surplus_drained));
+        drained.then(|| cluster.nodes(platform))
     };
     let mut memories = lock(&context.memories);
     let memory = memories.entry(owner.uid().unwrap_or_default()).or_default();
-    memory.cache_drained = drained(&observed.cache);
-    memory.sessions_drained = drained(&observed.sessions);
+    memory.cache_drained_to = drained_to(&observed.cache, RedisCluster::Cache);
+    memory.sessions_drained_to = drained_to(&observed.sessions, RedisCluster::Sessions);
 }
