@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, env = "TASK_API_METRICS_LISTEN", default_value = "127.0.0.1:9090")]
     pub metrics_listen: SocketAddr,
 
-    /// Where users and tasks are kept: postgres://…, or the path of a `SQLite` file
+    /// Where users and tasks are kept: postgres://…, or the path of a SQLite file
     #[arg(long, env = "DATABASE_URL", default_value = "task-api.db", hide_env_values = true)]
     pub database_url: String,
 
@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, env = "DATABASE_READ_URL", hide_env_values = true)]
     pub database_read_url: Option<String>,
 
-    /// Redis Cluster that keeps the sessions: `redis://…`; without it they are kept in the process
+    /// Redis Cluster that keeps the sessions: redis://…; without it they are kept in the process
     #[arg(long, env = "SESSIONS_URL", hide_env_values = true)]
     pub sessions_url: Option<String>,
 

@@ -1,6 +1,6 @@
 //! The task API: accounts, sessions and tasks over HTTP.
 //!
-//! Alone (`cargo run -p api-server`) it needs nothing: `SQLite` in a file, sessions in the process. On the platform it keeps
+//! Alone (`cargo run -p api-server`) it needs nothing: SQLite in a file, sessions in the process. On the platform it keeps
 //! its rows in PostgreSQL behind PgBouncer and its sessions in a Redis Cluster, and any number of it run side by side.
 //!
 //! [`config`] turns flags and environment into a [`Config`]; [`server::run`] serves until it is told to stop. [`store`] is the

@@ -1,4 +1,4 @@
-//! What the API promises, on both of its stores: `SQLite` alone, and PostgreSQL through PgBouncer with a replica and a Redis Cluster.
+//! What the API promises, on both of its stores: SQLite alone, and PostgreSQL through PgBouncer with a replica and a Redis Cluster.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can not go on says so")]
 
@@ -67,7 +67,11 @@ async fn an_account_logs_in_and_out(api: Api) {
     client.token = Some(token);
     assert_eq!(client.get("/api/auth/me").await.expect(StatusCode::OK), user);
 
-    let login = client.post("/api/auth/login", json!({"email": email, "password": PASSWORD})).await;
+    let credentials = json!({"email": email, "password": PASSWORD});
+    let https = [("content-type", "application/json"), ("x-forwarded-proto", "https")];
+    let secure = client.send(Method::POST, "/api/auth/login", &https, credentials.to_string().into_bytes()).await;
+    assert!(secure.header("set-cookie").ends_with("; Secure"));
+    let login = client.post("/api/auth/login", credentials).await;
     assert!(login.header("set-cookie").starts_with("SESSIONID="));
     let login = login.expect(StatusCode::OK);
     assert_eq!(login["user"], user);

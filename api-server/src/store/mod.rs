@@ -1,4 +1,4 @@
-//! Users and tasks, in PostgreSQL or in `SQLite`: one interface, two real implementations, one suite of tests.
+//! Users and tasks, in PostgreSQL or in SQLite: one interface, two real implementations, one suite of tests.
 
 mod postgres;
 mod sqlite;

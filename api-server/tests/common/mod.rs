@@ -150,7 +150,7 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// An instance alone: `SQLite` in a directory of its own.
+    /// An instance alone: SQLite in a directory of its own.
     pub(crate) async fn alone() -> Self {
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(unique("alone"));
         std::fs::create_dir_all(&directory).unwrap();

@@ -1,10 +1,12 @@
 //! Sessions in a Redis Cluster.
 //!
-//! The client library follows failovers and resharding. What it can't get over is that every address it knows is gone; so after a
-//! failure the connection is given up, and the next request looks the seed's name up again.
+//! The client library follows failovers and resharding. What it can't get over is that every address it knows is gone; so when nothing
+//! has succeeded for a while the connection is given up, and the next request looks the seed's name up again. As long as other shards
+//! answer it is kept: to connect anew would have everyone wait for the one that does not.
 
 use std::{
     fmt,
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -20,6 +22,8 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// What it waits for one node, so that there is time to ask another.
 const NODE_TIMEOUT: Duration = Duration::from_millis(700);
+/// A connection over which nothing has succeeded for so long is given up when something fails.
+const LAPSE: Duration = Duration::from_secs(1);
 /// After a connection could not be made, requests fail at once for so long.
 const REST: Duration = Duration::from_millis(250);
 
@@ -30,6 +34,9 @@ const REMEMBER: &str = "local last = redis.call('GET', KEYS[1]) \
 pub(super) struct Redis {
     client: ClusterClient,
     connection: Mutex<State>,
+    began: Instant,
+    /// When something last succeeded, in milliseconds after `began`.
+    succeeded: AtomicU64,
 }
 
 #[derive(Default)]
@@ -59,7 +66,7 @@ impl Redis {
             .build()
             // The error may quote the URL, which holds a password.
             .map_err(|error| SessionError::Url(format!("{:?}", error.kind())))?;
-        Ok(Self { client, connection: Mutex::default() })
+        Ok(Self { client, connection: Mutex::default(), began: Instant::now(), succeeded: AtomicU64::new(0) })
     }
 
     pub(super) async fn begin(&self, token: &Token, ttl: Duration) -> Result<(), SessionError> {
@@ -99,7 +106,10 @@ impl Redis {
             let (mut connection, number) = self.connection().await?;
             let result = timeout(TIMEOUT, command.query_async(&mut connection)).await;
             let error = match result {
-                Ok(Ok(value)) => return Ok(value),
+                Ok(Ok(value)) => {
+                    self.succeeded.store(self.now(), Ordering::Relaxed);
+                    return Ok(value);
+                }
                 Ok(Err(error)) => error,
                 Err(_) => RedisError::from((ErrorKind::Io, "no answer in time")),
             };
@@ -132,6 +142,7 @@ impl Redis {
         match made {
             Ok(connection) => {
                 state.made += 1;
+                self.succeeded.store(self.now(), Ordering::Relaxed);
                 state.failed = None;
                 let live = (connection, state.made);
                 state.live = Some(live.clone());
@@ -145,7 +156,14 @@ impl Redis {
         }
     }
 
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     async fn give_up(&self, number: u64) {
+        if u128::from(self.now().saturating_sub(self.succeeded.load(Ordering::Relaxed))) < LAPSE.as_millis() {
+            return;
+        }
         let mut state = self.connection.lock().await;
         if state.live.as_ref().is_some_and(|(_, live)| *live == number) {
             state.live = None;

@@ -1,4 +1,4 @@
-//! Threads that own a connection each and work off what they are sent: `SQLite` blocks, and takes one writer at a time.
+//! Threads that own a connection each and work off what they are sent: SQLite blocks, and takes one writer at a time.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
