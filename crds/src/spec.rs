@@ -32,9 +32,9 @@ use crate::{Count, Cpu, Duration, Percent, Rate, Size, TaskPlatformStatus};
     ),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(
-        name = "Waits for",
+        name = "State",
         type_ = "string",
-        description = "What readiness waits for",
+        description = "What it waits for, or that it serves",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
     ),
     printcolumn(name = "API", type_ = "string", description = "API instances, ready/desired", json_path = ".status.api.ready"),

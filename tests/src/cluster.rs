@@ -1,0 +1,92 @@
+//! The way to the cluster.
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::{
+    Api, Client, Config,
+    api::{AttachParams, ListParams, Patch, PatchParams},
+    config::KubeConfigOptions,
+};
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+/// The namespace of the operator.
+pub const OPERATOR: &str = "taskplatform-system";
+
+/// A client of the cluster that `KUBE_CONTEXT` names, or of kubectl's current one.
+///
+/// # Errors
+/// When there is no such context.
+pub async fn client() -> Result<Client> {
+    let options = KubeConfigOptions { context: std::env::var("KUBE_CONTEXT").ok(), ..KubeConfigOptions::default() };
+    let config = Config::from_kubeconfig(&options).await.context("no cluster: `make test` starts one")?;
+    Ok(Client::try_from(config)?)
+}
+
+/// Creates a namespace that admits only pods of the restricted standard.
+///
+/// # Errors
+/// When the API server refuses it.
+pub async fn namespace(client: &Client, name: &str) -> Result<()> {
+    let namespace = json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+    });
+    let api: Api<Namespace> = Api::all(client.clone());
+    api.patch(name, &PatchParams::apply("e2e").force(), &Patch::Apply(namespace)).await?;
+    Ok(())
+}
+
+/// The pods of a label selector.
+///
+/// # Errors
+/// When the API server does not answer.
+pub async fn pods(client: &Client, namespace: &str, labels: &str) -> Result<Vec<Pod>> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    Ok(api.list(&ListParams::default().labels(labels)).await?.items)
+}
+
+/// Runs a command in a pod and returns what it prints.
+///
+/// # Errors
+/// When the command cannot be run or fails; what it printed is in the error.
+pub async fn exec(client: &Client, namespace: &str, pod: &str, command: &[&str]) -> Result<String> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let mut attached =
+        api.exec(pod, command.iter().copied(), &AttachParams::default().stdout(true).stderr(true)).await?;
+    let (mut output, mut errors) = (String::new(), String::new());
+    let (mut stdout, mut stderr) = (attached.stdout().context("no stdout")?, attached.stderr().context("no stderr")?);
+    tokio::try_join!(stdout.read_to_string(&mut output), stderr.read_to_string(&mut errors))?;
+    let status = attached.take_status().context("no status")?.await.context("no status")?;
+    anyhow::ensure!(status.status.as_deref() == Some("Success"), "{command:?} in {pod}: {errors}{output}");
+    Ok(output)
+}
+
+/// A connection to a port of a pod, through the API server.
+///
+/// # Errors
+/// When the pod does not run.
+pub async fn connect(
+    client: &Client,
+    namespace: &str,
+    pod: &str,
+    port: u16,
+) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let mut forwarder = api.portforward(pod, &[port]).await?;
+    forwarder.take_stream(port).context("no stream")
+}
+
+/// Answers of a pod's HTTP server, fetched through the API server.
+///
+/// # Errors
+/// When the pod does not answer.
+pub async fn get_from_pod(client: &Client, namespace: &str, pod: &str, port: u16, path: &str) -> Result<String> {
+    let url = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}");
+    let request = get_request(&url)?;
+    Ok(client.request_text(request).await?)
+}
+
+fn get_request(url: &str) -> Result<::http::Request<Vec<u8>>> {
+    Ok(::http::Request::get(url).body(Vec::new())?)
+}

@@ -1,0 +1,82 @@
+//! A user of the task API, in front of the gateway.
+
+use anyhow::{Context, Result, ensure};
+use reqwest::{Client, Method, Response, StatusCode};
+use serde_json::{Value, json};
+
+/// The gateway's address on this host: the port that `kind-config.yaml` passes on.
+pub fn gateway() -> String {
+    let port = std::env::var("TASKPLATFORM_GATEWAY_PORT").unwrap_or_else(|_| "8081".to_owned());
+    format!("http://127.0.0.1:{port}")
+}
+
+/// Somebody who is registered.
+pub struct User {
+    client: Client,
+    token: String,
+    url: String,
+}
+
+impl User {
+    /// Registers.
+    ///
+    /// # Errors
+    /// When the API does not take it.
+    pub async fn register(url: &str, email: &str) -> Result<Self> {
+        Self::enter(url, "register", email, StatusCode::CREATED).await
+    }
+
+    /// Logs in.
+    ///
+    /// # Errors
+    /// When the API does not know the user.
+    pub async fn login(url: &str, email: &str) -> Result<Self> {
+        Self::enter(url, "login", email, StatusCode::OK).await
+    }
+
+    async fn enter(url: &str, action: &str, email: &str, expected: StatusCode) -> Result<Self> {
+        let client = Client::builder().timeout(std::time::Duration::from_secs(10)).build()?;
+        let body = json!({"email": email, "password": "correct horse battery staple"});
+        let response = client.post(format!("{url}/api/auth/{action}")).json(&body).send().await?;
+        let answer = answer(response, expected).await?;
+        let token = answer["token"].as_str().context("no token")?.to_owned();
+        Ok(Self { client, token, url: url.to_owned() })
+    }
+
+    /// Sends a request as this user and expects a status.
+    ///
+    /// # Errors
+    /// When the answer is another one; it is in the error.
+    pub async fn send(&self, method: Method, path: &str, body: Option<Value>, expected: StatusCode) -> Result<Value> {
+        let mut request = self.client.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        answer(request.send().await?, expected).await
+    }
+
+    /// Creates a task and returns it.
+    ///
+    /// # Errors
+    /// When it is not created.
+    pub async fn create(&self, title: &str) -> Result<Value> {
+        self.send(Method::POST, "/api/tasks", Some(json!({"title": title})), StatusCode::CREATED).await
+    }
+
+    /// The titles of the tasks, newest first.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub async fn titles(&self) -> Result<Vec<String>> {
+        let tasks = self.send(Method::GET, "/api/tasks", None, StatusCode::OK).await?;
+        let items = tasks["items"].as_array().context("no items")?;
+        Ok(items.iter().map(|task| task["title"].as_str().unwrap_or_default().to_owned()).collect())
+    }
+}
+
+async fn answer(response: Response, expected: StatusCode) -> Result<Value> {
+    let (status, url) = (response.status(), response.url().clone());
+    let body = response.text().await?;
+    ensure!(status == expected, "{url} answers {status} instead of {expected}: {body}");
+    Ok(serde_json::from_str(&body).unwrap_or_default())
+}

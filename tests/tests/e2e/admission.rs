@@ -1,0 +1,96 @@
+//! A bad spec is refused by the API server, with the field and the way out.
+
+use anyhow::{Result, ensure};
+use kube::{
+    Api,
+    api::{DynamicObject, PostParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use serde_json::{Value, json};
+use taskplatform_tests::cluster;
+
+async fn create(name: &str, spec: Value) -> Result<DynamicObject, String> {
+    let client = cluster::client().await.map_err(|error| format!("{error:#}"))?;
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("taskplatform.dev", "v1alpha1", "TaskPlatform"));
+    let api: Api<DynamicObject> = Api::namespaced_with(client, "default", &kind);
+    let object = DynamicObject::new(name, &kind).data(json!({"spec": spec}));
+    let parameters = PostParams { dry_run: true, ..PostParams::default() };
+    api.create(&parameters, &object).await.map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn bad_specs_are_refused() -> Result<()> {
+    for (spec, field, message) in [
+        (
+            json!({"scaling": {"minInstances": 5, "maxInstances": 4}}),
+            "spec.scaling",
+            "minInstances must not be above maxInstances",
+        ),
+        (json!({"scaling": {"targetCPU": 80}}), "spec.scaling", "scaleDown.threshold < targetCPU < scaleUp.threshold"),
+        (json!({"scaling": {"maxInstances": 0}}), "spec.scaling.maxInstances", "greater than or equal to 1"),
+        (json!({"scaling": {"scaleUp": {"cooldown": "31m"}}}), "spec.scaling.scaleUp", "cooldown is from 1s to 30m"),
+        (json!({"scaling": {"scaleUp": {"period": "soon"}}}), "spec.scaling.scaleUp.period", "should match"),
+        (json!({"gateway": {"rateLimits": {"global": "100/s"}}}), "spec.gateway.rateLimits.global", "should match"),
+        (
+            json!({"gateway": {"healthCheck": {"timeout": "31s"}}}),
+            "spec.gateway.healthCheck",
+            "timeout must not be above interval",
+        ),
+        (
+            json!({"gateway": {"service": {"type": "ClusterIP", "nodePort": 30080}}}),
+            "spec.gateway.service",
+            "nodePort needs",
+        ),
+        (json!({"gateway": {"type": "Apache"}}), "spec.gateway.type", "Nginx"),
+        (
+            json!({"database": {"parameters": {"wal_level": "minimal"}}}),
+            "spec.database.parameters",
+            "belongs to the operator",
+        ),
+        (json!({"database": {"storage": {"size": "many"}}}), "spec.database.storage.size", "should match"),
+        (
+            json!({"database": {"resources": {"cpu": "fast", "memory": "1Gi"}}}),
+            "spec.database.resources.cpu",
+            "should match",
+        ),
+        (json!({"pooler": {"minPoolSize": 26}}), "spec.pooler", "minPoolSize must not be above defaultPoolSize"),
+        (json!({"pooler": {"poolMode": "statement"}}), "spec.pooler.poolMode", "transaction"),
+        (json!({"cache": {"shards": 2}}), "spec.cache.shards", "greater than or equal to 3"),
+        (json!({"sessions": {"ttl": "5s"}}), "spec.sessions.ttl", "at least 1m"),
+    ] {
+        let refused = create("bad", spec.clone()).await.err();
+        let answer = refused.unwrap_or_default();
+        ensure!(
+            answer.contains(field) && answer.contains(message),
+            "{spec} is answered with {answer:?}, not with {field}: {message}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_name_that_would_not_fit_is_refused() -> Result<()> {
+    let answer = create(&"n".repeat(33), json!({})).await.err().unwrap_or_default();
+    ensure!(answer.contains("at most 32"), "{answer}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_empty_spec_gets_the_documented_numbers() -> Result<()> {
+    let created = create("documented", json!({})).await.map_err(anyhow::Error::msg)?;
+    let spec = &created.data["spec"];
+    for (field, expected) in [
+        (&spec["scaling"]["minInstances"], json!(3)),
+        (&spec["scaling"]["maxInstances"], json!(50)),
+        (&spec["scaling"]["scaleDown"]["cooldown"], json!("600s")),
+        (&spec["pooler"]["defaultPoolSize"], json!(25)),
+        (&spec["pooler"]["maxClientConnections"], json!(10000)),
+        (&spec["gateway"]["rateLimits"]["auth"], json!({"rate": "5r/m", "burst": 10})),
+        (&spec["database"]["readReplicas"], json!(3)),
+        (&spec["deletionPolicy"], json!("Retain")),
+    ] {
+        ensure!(*field == expected, "the API server fills in {field}, documented is {expected}");
+    }
+    ensure!(spec["api"]["replicas"].is_null(), "the autoscaler owns spec.api.replicas");
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! Deleting a platform: volumes stay where they should, and a platform of the same name takes them up again.
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet, StatefulSet},
+    autoscaling::v2::HorizontalPodAutoscaler,
+    core::v1::{ConfigMap, Endpoints, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
+    rbac::v1::{Role, RoleBinding},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, ListParams},
+    core::NamespaceResourceScope,
+};
+use reqwest::StatusCode;
+use serde_json::json;
+use taskplatform_tests::{
+    eventually, explained,
+    http::{User, gateway},
+    platform::Platform,
+};
+
+use crate::{node_port, shared_platform, small, small_with, turn};
+
+const NAME: &str = "e2e-deleted";
+
+#[tokio::test]
+async fn volumes_outlive_a_platform_and_are_taken_up_again() -> Result<()> {
+    let _turn = turn().await;
+    explained(NAME, async {
+        // Both platforms cannot have the same port.
+        let shared = shared_platform().await?;
+        let inside = json!({"gateway": {"service": {"type": "ClusterIP", "nodePort": null}}});
+        shared.apply(without_nulls(small_with(&inside))).await?;
+        eventually("the port is free", 60, async || {
+            let services: Api<Service> = Api::namespaced(shared.client.clone(), shared.name);
+            let ports = services.get("e2e-gateway").await?.spec.and_then(|spec| spec.ports).unwrap_or_default();
+            ensure!(ports.iter().all(|port| port.node_port.is_none()), "{ports:?}");
+            Ok(())
+        })
+        .await?;
+
+        let result = live_and_die().await;
+        shared.apply(small()).await?;
+        result
+    })
+    .await
+}
+
+async fn live_and_die() -> Result<()> {
+    let keep = small_with(&json!({"deletionPolicy": "Retain", "gateway": {"service": {"nodePort": node_port()}}}));
+    let platform = Platform::create(NAME, keep.clone()).await?;
+    platform.settled().await?;
+    let email = "hedy@example.com";
+    let user = match User::register(&gateway(), email).await {
+        Ok(user) => user,
+        // An earlier run that was broken off left its volumes.
+        Err(_) => User::login(&gateway(), email).await?,
+    };
+    user.create("Hop frequencies").await?;
+
+    delete(&platform).await?;
+    let left = left(&platform.client).await?;
+    ensure!(left == ["Secret/e2e-deleted-credentials"], "left beside the volumes: {left:?}");
+    let volumes = names::<PersistentVolumeClaim>(&platform.client).await?;
+    ensure!(volumes.len() >= 14, "2 of PostgreSQL and 12 of Redis: {volumes:?}");
+
+    let platform = Platform::create(NAME, keep).await?;
+    platform.settled().await?;
+    let titles = user.titles().await;
+    ensure!(
+        titles.as_ref().is_ok_and(|titles| titles[0] == "Hop frequencies"),
+        "the session and the task are still there: {titles:?}"
+    );
+
+    platform.apply(small_with(&json!({"deletionPolicy": "Delete"}))).await?;
+    platform.settled().await?;
+    delete(&platform).await?;
+    eventually("nothing is left, volumes included", 120, async || {
+        let mut rest = self::left(&platform.client).await?;
+        rest.extend(names::<PersistentVolumeClaim>(&platform.client).await?);
+        ensure!(rest.is_empty(), "{rest:?}");
+        Ok(())
+    })
+    .await?;
+    let gone = reqwest::get(format!("{}/api/health", gateway())).await;
+    ensure!(gone.is_err() || gone.is_ok_and(|answer| answer.status() != StatusCode::OK), "something still serves");
+    Ok(())
+}
+
+async fn delete(platform: &Platform) -> Result<()> {
+    platform.api().delete(platform.name, &DeleteParams::background()).await?;
+    eventually("everything but volumes and credentials is gone", 180, async || {
+        let left: Vec<String> =
+            left(&platform.client).await?.into_iter().filter(|name| !name.starts_with("Secret/")).collect();
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Everything of the platform but its volumes. Kubernetes' own objects in a namespace are not the platform's.
+async fn left(client: &Client) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    all.extend(names::<Deployment>(client).await?);
+    all.extend(names::<ReplicaSet>(client).await?);
+    all.extend(names::<StatefulSet>(client).await?);
+    all.extend(names::<HorizontalPodAutoscaler>(client).await?);
+    all.extend(names::<ConfigMap>(client).await?);
+    all.extend(names::<Endpoints>(client).await?);
+    all.extend(names::<Pod>(client).await?);
+    all.extend(names::<Secret>(client).await?);
+    all.extend(names::<Service>(client).await?);
+    all.extend(names::<ServiceAccount>(client).await?);
+    all.extend(names::<NetworkPolicy>(client).await?);
+    all.extend(names::<PodDisruptionBudget>(client).await?);
+    all.extend(names::<Role>(client).await?);
+    all.extend(names::<RoleBinding>(client).await?);
+    all.retain(|name| !matches!(name.as_str(), "ConfigMap/kube-root-ca.crt" | "ServiceAccount/default"));
+    Ok(all)
+}
+
+async fn names<K>(client: &Client) -> Result<Vec<String>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), NAME);
+    let listed = api.list(&ListParams::default()).await?;
+    Ok(listed.iter().map(|object| format!("{}/{}", K::kind(&()), object.name_any())).collect())
+}
+
+/// A field that is null is not given.
+fn without_nulls(mut spec: serde_json::Value) -> serde_json::Value {
+    if let Some(fields) = spec.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+        for value in fields.values_mut() {
+            *value = without_nulls(value.take());
+        }
+    }
+    spec
+}

@@ -1,0 +1,67 @@
+//! End to end, on a cluster with the operator: `make test` brings one up.
+
+mod admission;
+mod deletion;
+mod shared;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use taskplatform_tests::platform::Platform;
+use tokio::sync::{Mutex, MutexGuard};
+
+/// One test at a time changes the operator or a platform: what one sees must not come from another.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+async fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().await
+}
+
+/// A platform that is small, and quick to see what changes.
+fn small() -> Value {
+    let resources = json!({"cpu": "25m", "memory": "96Mi"});
+    let storage = json!({"size": "256Mi"});
+    json!({
+        "api": {"resources": resources},
+        "scaling": {"minInstances": 2, "maxInstances": 4},
+        "gateway": {
+            "service": {"type": "NodePort", "nodePort": node_port()},
+            "rateLimits": {"auth": {"rate": "100r/s", "burst": 100}},
+            "healthCheck": {"interval": "2s", "timeout": "2s", "healthyThreshold": 1},
+            "resources": resources,
+        },
+        "database": {"readReplicas": 1, "storage": {"size": "1Gi"}, "resources": {"cpu": "50m", "memory": "384Mi"}},
+        "pooler": {"minPoolSize": 1, "serverLoginRetry": "1s", "resources": resources},
+        "cache": {"resources": resources, "storage": storage},
+        "sessions": {"resources": resources, "storage": storage},
+        "deletionPolicy": "Delete",
+    })
+}
+
+/// The port of every node that `kind-config.yaml` passes on to the tests.
+fn node_port() -> i64 {
+    std::env::var("TASKPLATFORM_GATEWAY_NODE_PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(30081)
+}
+
+/// The small platform with a part of its spec changed.
+fn small_with(change: &Value) -> Value {
+    fn merge(into: &mut Value, change: &Value) {
+        match (into, change) {
+            (Value::Object(into), Value::Object(change)) => {
+                for (key, value) in change {
+                    merge(into.entry(key.clone()).or_insert(Value::Null), value);
+                }
+            }
+            (into, change) => *into = change.clone(),
+        }
+    }
+    let mut spec = small();
+    merge(&mut spec, change);
+    spec
+}
+
+/// The platform that most tests share, as it is when nobody has changed it.
+async fn shared_platform() -> Result<Platform> {
+    let platform = Platform::create("e2e", small()).await?;
+    platform.settled().await?;
+    Ok(platform)
+}

@@ -1,0 +1,353 @@
+//! A platform from the outside: it serves, it follows its spec, and it is put right.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    autoscaling::v2::HorizontalPodAutoscaler,
+    core::v1::{ConfigMap, Pod, Service},
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use taskplatform_tests::{
+    cluster::{self, OPERATOR},
+    eventually, explained,
+    http::{User, gateway},
+};
+
+use crate::{shared_platform, small, small_with, turn};
+
+#[tokio::test]
+async fn tasks_are_written_and_read_through_the_gateway() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        shared_platform().await?;
+        let email = unique("ada");
+        let ada = User::register(&gateway(), &email).await?;
+        let task = ada.create("Write the first program").await?;
+        let path = format!("/api/tasks/{}", task["id"].as_str().map_or_else(|| task["id"].to_string(), str::to_owned));
+        ada.create("Read Menabrea").await?;
+        let titles = ada.titles().await?;
+        ensure!(
+            titles == ["Read Menabrea", "Write the first program"],
+            "one's own writes are read, newest first: {titles:?}"
+        );
+
+        let changed =
+            ada.send(reqwest::Method::PATCH, &path, Some(json!({"status": "completed"})), StatusCode::OK).await?;
+        ensure!(changed["status"] == "completed", "{changed}");
+        let again = User::login(&gateway(), &email).await?;
+        ensure!(again.titles().await? == titles, "another session of the same user sees the same");
+        let stranger = User::register(&gateway(), &unique("charles")).await?;
+        stranger.send(reqwest::Method::GET, &path, None, StatusCode::NOT_FOUND).await?;
+        ada.send(reqwest::Method::DELETE, &path, None, StatusCode::NO_CONTENT).await?;
+        ada.send(reqwest::Method::GET, &path, None, StatusCode::NOT_FOUND).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn scaling_numbers_reach_the_autoscaler() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        platform
+            .apply(small_with(&json!({"scaling": {"minInstances": 3, "maxInstances": 7, "targetCPU": 60}})))
+            .await?;
+        let autoscalers: Api<HorizontalPodAutoscaler> = Api::namespaced(platform.client.clone(), platform.name);
+        eventually("the autoscaler has the new numbers", 30, async || {
+            let spec = autoscalers.get("e2e-api").await?.spec.context("no spec")?;
+            ensure!(
+                (spec.min_replicas, spec.max_replicas) == (Some(3), 7),
+                "{:?} {}",
+                spec.min_replicas,
+                spec.max_replicas
+            );
+            let up = spec.behavior.and_then(|behavior| behavior.scale_up).context("no rules")?;
+            ensure!(up.tolerance.as_ref().is_some_and(|tolerance| tolerance.0 == "334m"), "{:?}", up.tolerance);
+            Ok(())
+        })
+        .await?;
+        eventually("the autoscaler reads metrics and has scaled the platform to its minimum", 120, async || {
+            let autoscaler = autoscalers.get("e2e-api").await?;
+            let status = autoscaler.status.context("no status")?;
+            for type_ in ["AbleToScale", "ScalingActive"] {
+                let condition = status.conditions.iter().flatten().find(|condition| condition.type_ == type_);
+                ensure!(condition.is_some_and(|condition| condition.status == "True"), "{condition:?}");
+            }
+            let written = platform.api().get(platform.name).await?.spec.api.replicas.context("no replicas")?;
+            ensure!(written.get() >= 3, "spec.api.replicas is {written}");
+            Ok(())
+        })
+        .await?;
+        eventually("three instances run", 120, async || {
+            let ready = platform
+                .api()
+                .get(platform.name)
+                .await?
+                .status
+                .and_then(|status| status.api)
+                .context("no status")?
+                .ready;
+            ensure!(ready == "3/3", "{ready}");
+            Ok(())
+        })
+        .await?;
+        let degraded = platform.condition("AutoscalingPolicyDegraded").await?;
+        ensure!(degraded.status == "False" && degraded.message.contains("CPU and memory are in force"), "{degraded:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_pgbouncer_number_reaches_every_pgbouncer() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        let before = platform.sql("SELECT pg_postmaster_start_time()").await?;
+        platform.apply(small_with(&json!({"pooler": {"defaultPoolSize": 17, "queryWaitTimeout": "42s"}}))).await?;
+        eventually("SHOW CONFIG tells the new numbers", 120, async || {
+            let pods = platform.pods("pooler").await?;
+            ensure!(pods.len() == 2, "{} poolers", pods.len());
+            for pod in &pods {
+                let size = platform.pgbouncer_setting(pod, "default_pool_size").await?;
+                let wait = platform.pgbouncer_setting(pod, "query_wait_timeout").await?;
+                ensure!(size == "17" && wait.starts_with("42"), "{}: {size}, {wait}", pod.name_any());
+            }
+            Ok(())
+        })
+        .await?;
+        let after = platform.sql("SELECT pg_postmaster_start_time()").await?;
+        ensure!(before == after, "PostgreSQL was restarted needlessly: {before}, {after}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn too_many_logins_are_answered_with_429() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        platform.apply(small_with(&json!({"gateway": {"rateLimits": {"auth": {"rate": "5r/m", "burst": 2}}}}))).await?;
+        platform.settled().await?;
+        let client = reqwest::Client::new();
+        let url = format!("{}/api/auth/me", gateway());
+        let mut answers = BTreeMap::new();
+        let mut limited = None;
+        for _ in 0..10 {
+            let answer = client.get(&url).send().await?;
+            *answers.entry(answer.status().as_u16()).or_insert(0) += 1;
+            if answer.status() == StatusCode::TOO_MANY_REQUESTS {
+                limited = Some(answer);
+            }
+        }
+        // Two gateways, each admits one and two more at once.
+        ensure!(answers.get(&401).is_some_and(|admitted| (3..=6).contains(admitted)), "{answers:?}");
+        let limited = limited.context("no answer was 429")?;
+        ensure!(limited.headers().get("retry-after").is_some_and(|seconds| seconds == "12"), "{:?}", limited.headers());
+        ensure!(limited.headers().get("content-type").is_some_and(|type_| type_ == "application/problem+json"));
+        let problem: Value = limited.json().await?;
+        ensure!(problem["status"] == 429, "{problem}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_is_deleted_or_edited_by_hand_is_put_right() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        let (client, name) = (platform.client.clone(), platform.name);
+        comes_back::<Deployment>(Api::namespaced(client.clone(), name), "e2e-gateway").await?;
+        comes_back::<Service>(Api::namespaced(client.clone(), name), "e2e-pooler").await?;
+        comes_back::<HorizontalPodAutoscaler>(Api::namespaced(client.clone(), name), "e2e-api").await?;
+        comes_back::<StatefulSet>(Api::namespaced(client.clone(), name), "e2e-cache").await?;
+
+        let maps: Api<ConfigMap> = Api::namespaced(client.clone(), name);
+        let edit = Patch::Merge(json!({"data": {"pgbouncer.ini": "[pgbouncer]"}}));
+        maps.patch("e2e-pooler", &PatchParams::default(), &edit).await?;
+        eventually("the edited configuration is put right", 30, async || {
+            let data = maps.get("e2e-pooler").await?.data.unwrap_or_default();
+            ensure!(data["pgbouncer.ini"].contains("default_pool_size = 25"), "{data:?}");
+            Ok(())
+        })
+        .await?;
+        let deployments: Api<Deployment> = Api::namespaced(client, name);
+        deployments.patch("e2e-api", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 0}}))).await?;
+        eventually("the edited Deployment is put right", 30, async || {
+            let replicas = deployments.get("e2e-api").await?.spec.and_then(|spec| spec.replicas);
+            ensure!(replicas >= Some(2), "{replicas:?}");
+            Ok(())
+        })
+        .await?;
+        platform.settled().await
+    })
+    .await
+}
+
+/// Deletes an object and waits until there is another one.
+async fn comes_back<K>(api: Api<K>, name: &str) -> Result<()>
+where
+    K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let uid = api.get(name).await?.uid();
+    api.delete(name, &DeleteParams::background()).await?;
+    eventually(&format!("{name} is back"), 60, async || {
+        ensure!(api.get(name).await?.uid() != uid, "still the one that is being deleted");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_restarted_operator_writes_nothing() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        let before = platform.api().get(platform.name).await?.resource_version();
+        let pods: Api<Pod> = Api::namespaced(platform.client.clone(), OPERATOR);
+        let labels = "app.kubernetes.io/name=taskplatform-operator";
+        let old: Vec<String> =
+            cluster::pods(&platform.client, OPERATOR, labels).await?.iter().map(ResourceExt::name_any).collect();
+        for pod in &old {
+            pods.delete(pod, &DeleteParams::default()).await?;
+        }
+        let metrics = eventually("another operator has reconciled the platform", 90, async || {
+            for pod in cluster::pods(&platform.client, OPERATOR, labels).await? {
+                let name = pod.name_any();
+                if old.contains(&name) {
+                    continue;
+                }
+                let metrics = cluster::get_from_pod(&platform.client, OPERATOR, &name, 8080, "/metrics").await?;
+                let reconciled = value(&metrics, "taskplatform_operator_reconciliations_total{outcome=\"Applied\"}");
+                if value(&metrics, "taskplatform_operator_leader") == 1.0 && reconciled >= 2.0 {
+                    return Ok(metrics);
+                }
+            }
+            anyhow::bail!("no new operator leads yet")
+        })
+        .await?;
+        let applied: Vec<&str> =
+            metrics.lines().filter(|line| line.starts_with("taskplatform_operator_applied_objects_total")).collect();
+        ensure!(applied.is_empty(), "the new operator applied objects that had not changed: {applied:?}");
+        let after = platform.api().get(platform.name).await?.resource_version();
+        ensure!(before == after, "the new operator wrote to the TaskPlatform: {before:?}, {after:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// A metric's value; 0 where it is not there yet.
+fn value(metrics: &str, name: &str) -> f64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name).and_then(|rest| rest.strip_prefix(' ')));
+    line.and_then(|value| value.parse().ok()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn another_read_replica_streams() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        let streaming = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
+        ensure!(platform.sql(streaming).await? == "1", "one replica streams to begin with");
+        platform.apply(small_with(&json!({"database": {"readReplicas": 2}}))).await?;
+        eventually("two replicas stream", 120, async || {
+            let count = platform.sql(streaming).await?;
+            ensure!(count == "2", "{count} stream");
+            Ok(())
+        })
+        .await?;
+        platform.settled().await?;
+        let database =
+            platform.api().get(platform.name).await?.status.and_then(|status| status.database).context("no status")?;
+        ensure!((database.ready.as_str(), database.streaming_replicas) == ("3/3", 2), "{database:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_spec_that_cannot_be_built_stalls_and_touches_nothing() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        let deployments: Api<Deployment> = Api::namespaced(platform.client.clone(), platform.name);
+        let generation = async || anyhow::Ok(deployments.get("e2e-api").await?.metadata.generation);
+        let before = generation().await?;
+        let change = json!({"database": {"parameters": {"max_connections": "50"}}, "api": {"resources": {"cpu": "30m", "memory": "97Mi"}}});
+        platform.apply(small_with(&change)).await?;
+        let stalled = platform.wait_for("Stalled", "True", 30).await?;
+        ensure!(stalled.message.contains("max_connections is 50") && stalled.message.contains("raise it to"), "{stalled:?}");
+        ensure!(generation().await? == before, "what runs was touched");
+        platform.apply(small()).await?;
+        platform.wait_for("Stalled", "False", 30).await?;
+        platform.settled().await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_changed_postgresql_setting_is_in_force_without_a_new_pod() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        let pods = |pods: Vec<Pod>| pods.iter().filter_map(ResourceExt::uid).collect::<Vec<_>>();
+        let before = pods(platform.pods("database").await?);
+        platform.apply(small_with(&json!({"database": {"parameters": {"work_mem": "3MB"}}}))).await?;
+        eventually("work_mem is in force", 60, async || {
+            let setting = platform.sql("SHOW work_mem").await?;
+            ensure!(setting == "3MB", "work_mem is {setting}");
+            Ok(())
+        })
+        .await?;
+        ensure!(pods(platform.pods("database").await?) == before, "a reload is enough");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_lost_primary_is_replaced_and_nothing_acknowledged_is_lost() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        let user = User::register(&gateway(), &unique("grace")).await?;
+        let mut acknowledged = Vec::new();
+        for number in 0..5 {
+            acknowledged.push(format!("before {number}"));
+            user.create(&format!("before {number}")).await?;
+        }
+        let primary = platform.primary().await?;
+        let pods: Api<Pod> = Api::namespaced(platform.client.clone(), platform.name);
+        pods.delete(&primary, &DeleteParams::default()).await?;
+        eventually("a task is written again", 60, async || user.create("after").await).await?;
+        acknowledged.push("after".into());
+        eventually("another pod is the primary, and the former one follows it", 120, async || {
+            let now = platform.primary().await?;
+            ensure!(now != primary, "{now} is still the primary");
+            Ok(())
+        })
+        .await?;
+        let titles = user.titles().await?;
+        for title in &acknowledged {
+            ensure!(titles.contains(title), "{title:?} is lost: {titles:?}");
+        }
+        platform.settled().await
+    })
+    .await
+}
+
+/// An address that no other run has used.
+fn unique(name: &str) -> String {
+    let nanoseconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    format!("{name}-{nanoseconds}@example.com")
+}
