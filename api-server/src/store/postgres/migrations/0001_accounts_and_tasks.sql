@@ -49,7 +49,7 @@ CREATE INDEX idx_tasks_user_id ON tasks (user_id, created_at DESC, id DESC);
 CREATE INDEX idx_tasks_status ON tasks (user_id, priority, created_at DESC, id DESC) WHERE status <> 'completed';
 
 -- Lists by status; counts by status and priority from the index alone.
-CREATE INDEX idx_tasks_covering ON tasks (user_id, status, created_at DESC) INCLUDE (title, priority, due_date);
+CREATE INDEX idx_tasks_covering ON tasks (user_id, status, created_at DESC, id DESC) INCLUDE (title, priority, due_date);
 
 -- coalesce: the concatenation with a description that is NULL is NULL, and such tasks would never be found.
 CREATE INDEX idx_tasks_search ON tasks USING gin (to_tsvector('english', title || ' ' || coalesce(description, '')));
