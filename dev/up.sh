@@ -8,15 +8,16 @@ began=$SECONDS
 step "Command line" "1 s, 1 min to compile it" cargo build --release --manifest-path "$root/Cargo.toml" --workspace --bin taskplatform
 step "Quickstart: apply" "1 s" kubectl --context "$context" apply --server-side --force-conflicts -f "$root/examples/quickstart.yaml"
 printf '==> Quickstart: every component ready (90 s the first time)\n'
-kind get kubeconfig --name "$cluster" >"$cache/kubeconfig"
-KUBECONFIG=$cache/kubeconfig "$CARGO_TARGET_DIR/release/taskplatform" wait quickstart --timeout 5m
+"$CARGO_TARGET_DIR/release/taskplatform" wait quickstart --context "$context" --namespace default --timeout 5m
 
 url=http://127.0.0.1:$gateway_port
+# An account of its own each time: the address may be registered once only.
+email=ada-$(date +%d%H%M%S)@example.com
 cat <<EOF
 
 TaskPlatform serves at $url ($(duration $((SECONDS - began)))). Try:
 
-  curl -c /tmp/cookie $url/api/auth/register -H 'Content-Type: application/json' -d '{"email":"ada@example.com","password":"correct horse battery"}'
+  curl -c /tmp/cookie $url/api/auth/register -H 'Content-Type: application/json' -d '{"email":"$email","password":"correct horse battery"}'
   curl -b /tmp/cookie $url/api/tasks -H 'Content-Type: application/json' -d '{"title":"Try TaskPlatform"}'
   curl -b /tmp/cookie $url/api/tasks
 
