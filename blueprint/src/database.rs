@@ -182,6 +182,7 @@ fn patroni_yml(platform: &Platform, local: &Value) -> String {
     format!("{configuration:#}\n")
 }
 
+#[derive(Clone, Copy)]
 enum Addresses {
     /// All members, ready or not: they find each other.
     Members,

@@ -1,5 +1,7 @@
 //! What holds for every spec that is admitted.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::{

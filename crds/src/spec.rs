@@ -388,7 +388,7 @@ pub struct Database {
     pub read_replicas: Count<0, 15>,
     /// The volume of each member.
     pub storage: Storage,
-    /// What each member gets. Memory settings such as shared_buffers follow from it.
+    /// What each member gets. Memory settings such as `shared_buffers` follow from it.
     pub resources: Resources,
     /// Settings of postgresql.conf, by name. They come before the ones that follow from the resources.
     #[schemars(extend("maxProperties" = 200))]

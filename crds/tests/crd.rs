@@ -1,5 +1,7 @@
 //! The checked-in definition is the type's; the type's rules refuse what they should.
 
+#![expect(clippy::needless_pass_by_value, reason = "specs are written where they are passed")]
+
 use serde_json::{Value, json};
 use taskplatform_crds::{TaskPlatform, definition_yaml};
 

@@ -221,7 +221,7 @@ impl Children {
                 return Ok(());
             }
             if object.kind() == Kind::StatefulSet {
-                volumes::grow(&self.client, live, &desired).await?;
+                Box::pin(volumes::grow(&self.client, live, &desired)).await?;
             }
         }
         let failed =
@@ -246,14 +246,13 @@ impl Children {
         if live.annotations().get(APPLIED).map(String::as_str) != applied {
             return false;
         }
-        let Ok(value) = serde_json::to_value(live) else { return false };
-        contains(&value, desired) || lock(&self.unkept).get(&live.uid().unwrap_or_default()) == Some(&content(live))
+        is_kept(live, desired) || lock(&self.unkept).get(&live.uid().unwrap_or_default()) == Some(&content(live))
     }
 
     fn note_unkept(&self, desired: &Value, applied: &DynamicObject) {
-        let (Some(uid), Ok(value)) = (applied.uid(), serde_json::to_value(applied)) else { return };
+        let Some(uid) = applied.uid() else { return };
         let mut unkept = lock(&self.unkept);
-        if contains(&value, desired) {
+        if is_kept(applied, desired) {
             unkept.remove(&uid);
         } else {
             warn!(name = applied.name_any(), "the API server does not keep the object as it was applied");
@@ -303,6 +302,16 @@ fn with_owner(object: &Value, owner: &TaskPlatform) -> Value {
     let applied = digest(&value);
     value["metadata"]["annotations"][APPLIED] = applied.into();
     value
+}
+
+/// Whether the live object has all that was applied. Its type is left out: objects of a listing do not tell theirs.
+fn is_kept(live: &DynamicObject, desired: &Value) -> bool {
+    let Ok(metadata) = serde_json::to_value(&live.metadata) else { return false };
+    desired.as_object().into_iter().flatten().all(|(field, desired)| match field.as_str() {
+        "apiVersion" | "kind" => true,
+        "metadata" => contains(&metadata, desired),
+        _ => contains(&live.data[field], desired),
+    })
 }
 
 /// A digest of what the API server keeps of an object, without what changes by itself.

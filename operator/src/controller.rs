@@ -22,7 +22,7 @@ use kube::{
 };
 use serde_json::json;
 use taskplatform_blueprint::{Component, Facts, Kind, MANAGED_BY, Platform, RedisCluster, blueprint};
-use taskplatform_crds::{TaskPlatform, TaskPlatformStatus};
+use taskplatform_crds::{TaskPlatform, TaskPlatformSpec, TaskPlatformStatus};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -51,7 +51,7 @@ const DEBOUNCE: Duration = Duration::from_millis(300);
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 const SETTLED: Duration = Duration::from_secs(20);
 /// The longest wait after failures.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 /// The API server refuses longer notes.
 const LONGEST_NOTE: usize = 1000;
 
@@ -151,8 +151,10 @@ async fn reconcile_guarded(guarded: &Guarded, context: &Context) -> Result<(Outc
             Err(reason) => stall(owner, &reason, context).await,
         },
         Err(invalid) => {
-            let owner =
-                TaskPlatform { metadata: invalid.metadata.clone(), ..TaskPlatform::new("", Default::default()) };
+            let owner = TaskPlatform {
+                metadata: invalid.metadata.clone(),
+                ..TaskPlatform::new("", TaskPlatformSpec::default())
+            };
             stall(&owner, &invalid.error, context).await
         }
     }
@@ -352,6 +354,7 @@ fn is_true(status: &TaskPlatformStatus, type_: &str) -> bool {
 }
 
 /// Each failure in a row doubles the wait.
+#[expect(clippy::needless_pass_by_value, reason = "the controller's signature")]
 fn back_off(guarded: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
     let mut memories = lock(&context.memories);
     let memory = memories.entry(guarded.uid().unwrap_or_default()).or_default();

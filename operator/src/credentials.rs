@@ -7,7 +7,7 @@ use kube::{
     Api, Client, ResourceExt,
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
-use rand::{Rng, distr::Alphanumeric};
+use rand::{RngExt, distr::Alphanumeric};
 use serde_json::json;
 use taskplatform_blueprint::{MANAGED_BY, Platform, complete_credentials};
 use taskplatform_crds::{DeletionPolicy, TaskPlatform};

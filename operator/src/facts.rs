@@ -9,7 +9,7 @@ use kube::Client;
 use tracing::warn;
 
 /// How long an answer counts: a metrics provider is not installed every minute.
-const FRESH: Duration = Duration::from_secs(60);
+const FRESH: Duration = Duration::from_mins(1);
 
 /// Finds out, and remembers for a while, what the cluster offers.
 #[derive(Default)]
@@ -41,7 +41,8 @@ async fn serves_requests_per_second(client: &Client, before: bool) -> bool {
             Ok(resources) => {
                 return resources.resources.iter().any(|resource| resource.name == "pods/http_requests_per_second");
             }
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            // Without the API there is no Status, either: only the code tells.
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => {
                 warn!(%error, version, "the custom metrics API does not answer");
                 return before;

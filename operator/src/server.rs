@@ -27,7 +27,7 @@ pub(crate) async fn serve(address: SocketAddr, metrics: Arc<Metrics>) -> Result<
             let (stream, _) = listener.accept().await.map_err(|source| Error { address, source })?;
             let metrics = Arc::clone(&metrics);
             tokio::spawn(async move {
-                let service = service_fn(|request| std::future::ready(answer(&request, &metrics)));
+                let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&request, &metrics))));
                 let mut connection = http1::Builder::new();
                 connection.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
                 if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
@@ -38,7 +38,7 @@ pub(crate) async fn serve(address: SocketAddr, metrics: Arc<Metrics>) -> Result<
     }))
 }
 
-fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Result<Response<String>, Infallible> {
+fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Response<String> {
     let mut response = Response::new(String::new());
     match request.uri().path() {
         "/healthz" | "/readyz" => "ok\n".clone_into(response.body_mut()),
@@ -52,5 +52,5 @@ fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Result<Response<Str
         },
         _ => *response.status_mut() = StatusCode::NOT_FOUND,
     }
-    Ok(response)
+    response
 }

@@ -17,7 +17,7 @@ use crate::{
 /// Patroni answers from memory, but its loop may hold it up for a moment.
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// A restart of PostgreSQL waits for its last checkpoint.
-const RESTART: Duration = Duration::from_secs(60);
+const RESTART: Duration = Duration::from_mins(1);
 
 /// Patroni cannot be asked or told.
 #[derive(Debug, thiserror::Error)]
