@@ -32,7 +32,10 @@ fn main() -> ExitCode {
             let mut text = format!("error: {error}");
             let mut cause = error.source();
             while let Some(error) = cause {
-                text = format!("{text}\n  because: {error}");
+                let why = error.to_string();
+                if !text.contains(&why) {
+                    text = format!("{text}\n  because: {why}");
+                }
                 cause = error.source();
             }
             let _ = writeln!(std::io::stderr(), "{text}");

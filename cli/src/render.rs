@@ -47,9 +47,9 @@ pub(crate) enum Error {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
-    let file = &arguments.filename;
-    let text = read(file).map_err(|source| Error::Read { file: file.display().to_string(), source })?;
-    let objects = render(&file.display().to_string(), &text)?;
+    let name = name(&arguments.filename);
+    let text = read(&arguments.filename).map_err(|source| Error::Read { file: name.clone(), source })?;
+    let objects = render(&name, &text)?;
     let output = match arguments.output {
         Format::Yaml => yaml(&objects)?,
         Format::Json => format!("{}\n", serde_json::to_string_pretty(&objects)?),
@@ -59,6 +59,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(Error::Write),
     }
+}
+
+fn name(file: &Path) -> String {
+    if file == Path::new("-") { "the standard input".to_owned() } else { file.display().to_string() }
 }
 
 fn read(file: &Path) -> io::Result<String> {

@@ -18,6 +18,7 @@ use taskplatform_tests::{
     cluster::{self, OPERATOR},
     eventually, explained,
     http::{User, gateway},
+    platform::Platform,
 };
 
 use crate::{shared_platform, small, small_with, turn};
@@ -273,6 +274,53 @@ async fn another_read_replica_streams() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+#[tokio::test]
+async fn sessions_outlive_a_larger_cluster_and_the_loss_of_every_pod() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        let user = User::register(&gateway(), &unique("joan")).await?;
+        platform.apply(small_with(&json!({"sessions": {"replicasPerShard": 2}}))).await?;
+        platform.wait_for("SessionsReady", "True", 180).await?;
+        let ready = sessions_ready(&platform).await?;
+        ensure!(ready == "9/9", "{ready}");
+        user.titles().await?;
+
+        platform.apply(small()).await?;
+        eventually("the surplus nodes are gone", 120, async || {
+            let ready = sessions_ready(&platform).await?;
+            ensure!(ready == "6/6", "{ready}");
+            Ok(())
+        })
+        .await?;
+        platform.wait_for("SessionsReady", "True", 60).await?;
+        user.titles().await?;
+
+        // With every pod's address, the way from node to node is gone, too: the operator introduces them to each other.
+        let pods: Api<Pod> = Api::namespaced(platform.client.clone(), platform.name);
+        let gone = platform.pods("sessions").await?;
+        for pod in &gone {
+            pods.delete(&pod.name_any(), &DeleteParams::default()).await?;
+        }
+        eventually("other pods have taken the places of all", 120, async || {
+            let now = platform.pods("sessions").await?;
+            ensure!(now.len() == 6 && now.iter().all(|pod| gone.iter().all(|old| old.uid() != pod.uid())));
+            Ok(())
+        })
+        .await?;
+        platform.wait_for("SessionsReady", "True", 120).await?;
+        eventually("the session is still there", 30, async || user.titles().await).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Ready and desired nodes of the session store.
+async fn sessions_ready(platform: &Platform) -> Result<String> {
+    let status = platform.api().get(platform.name).await?.status.and_then(|status| status.sessions);
+    Ok(status.context("no status")?.ready)
 }
 
 #[tokio::test]
