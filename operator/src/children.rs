@@ -213,27 +213,38 @@ impl Children {
 
     /// Applies an object unless it is as it should be.
     pub(crate) async fn apply(&self, owner: &TaskPlatform, object: &Object) -> Result<(), Error> {
-        let desired = with_owner(object.value(), owner);
-        let name = object.name();
-        let live = self.get(owner, object.kind(), name);
-        if let Some(live) = &live {
-            if self.is_as_applied(&desired, live) {
-                return Ok(());
-            }
-            if object.kind() == Kind::StatefulSet {
-                Box::pin(volumes::grow(&self.client, live, &desired)).await?;
-            }
+        let desired = with_owner(object.value().clone(), owner);
+        let Some(live) = self.get(owner, object.kind(), object.name()) else {
+            return self.send(owner, object, &desired).await;
+        };
+        if self.is_as_applied(&desired, &live) {
+            return Ok(());
         }
+        if object.kind() == Kind::StatefulSet
+            && let Err(error) = Box::pin(volumes::grow(&self.client, &live, &desired)).await
+        {
+            // Volumes that cannot grow do not hold up what else has changed.
+            let desired = with_owner(volumes::as_large_as(&live, object.value().clone()), owner);
+            if !self.is_as_applied(&desired, &live) {
+                self.send(owner, object, &desired).await?;
+            }
+            return Err(error.into());
+        }
+        self.send(owner, object, &desired).await
+    }
+
+    async fn send(&self, owner: &TaskPlatform, object: &Object, desired: &Value) -> Result<(), Error> {
+        let name = object.name();
         let failed =
             |source| Error::Apply { kind: object.kind().name(), name: name.to_owned(), source: Box::new(source) };
         let resource = ApiResource::from_gvk(&object.kind().group_version_kind());
         let namespace = owner.namespace().unwrap_or_default();
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace, &resource);
         let parameters = PatchParams::apply(MANAGED_BY).force();
-        let applied = api.patch(name, &parameters, &Patch::Apply(&desired)).await.map_err(failed)?;
-        info!(kind = object.kind().name(), name, namespace, created = live.is_none(), "applied");
+        let applied = api.patch(name, &parameters, &Patch::Apply(desired)).await.map_err(failed)?;
+        info!(kind = object.kind().name(), name, namespace, "applied");
         self.metrics.applied.get_or_create(&KindLabel { kind: object.kind().name() }).inc();
-        self.note_unkept(&desired, &applied);
+        self.note_unkept(desired, &applied);
         self.remember(Watched::Object(object.kind()), applied);
         Ok(())
     }
@@ -296,8 +307,7 @@ impl Children {
 }
 
 /// The object as it is sent: with its owner, and with the digest of all that.
-fn with_owner(object: &Value, owner: &TaskPlatform) -> Value {
-    let mut value = object.clone();
+fn with_owner(mut value: Value, owner: &TaskPlatform) -> Value {
     value["metadata"]["ownerReferences"] = json!([owner_reference(owner)]);
     let applied = digest(&value);
     value["metadata"]["annotations"][APPLIED] = applied.into();

@@ -1,4 +1,4 @@
-//! Volumes that grow. A StatefulSet's claims cannot be changed in place: the claims grow first, then the StatefulSet is made
+//! Volumes that grow. What a StatefulSet claims cannot be changed in place: the claims grow first, then the StatefulSet is made
 //! anew around its running pods.
 
 use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::PersistentVolumeClaim};
@@ -17,18 +17,27 @@ pub(crate) enum Error {
     #[error("the volumes of StatefulSet {name} cannot be listed")]
     List { name: String, source: kube::Error },
     #[error(
-        "volume {claim} cannot grow to {size}: does its StorageClass allow expansion (allowVolumeExpansion)? Restore the former size to go on without"
+        "volume {claim} cannot grow to {size}: does its StorageClass allow expansion (allowVolumeExpansion)? Everything else is applied. Otherwise create a TaskPlatform with larger volumes and move the data there"
     )]
     Grow { claim: String, size: String, source: Box<kube::Error> },
     #[error("StatefulSet {name} cannot be made anew with larger volumes")]
     Replace { name: String, source: Box<kube::Error> },
 }
 
+/// Where a StatefulSet says how much each of its pods claims.
+const SIZE: &str = "/spec/volumeClaimTemplates/0/spec/resources/requests/storage";
+
+/// The StatefulSet as it is wanted, but with the volumes that it has.
+pub(crate) fn as_large_as(live: &DynamicObject, mut desired: Value) -> Value {
+    if let (Some(size), Some(wanted)) = (live.data.pointer(SIZE), desired.pointer_mut(SIZE)) {
+        wanted.clone_from(size);
+    }
+    desired
+}
+
 /// Grows the volumes of a StatefulSet whose claims are to be larger. Its pods go on running.
 pub(crate) async fn grow(client: &Client, live: &DynamicObject, desired: &Value) -> Result<(), Error> {
-    let size = |set: &Value| {
-        set["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"].as_str().map(str::to_owned)
-    };
+    let size = |set: &Value| set.pointer(SIZE).and_then(Value::as_str).map(str::to_owned);
     let (Some(before), Some(after)) = (size(&live.data), size(desired)) else { return Ok(()) };
     if before == after {
         return Ok(());

@@ -6,11 +6,12 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
     autoscaling::v2::HorizontalPodAutoscaler,
-    core::v1::{ConfigMap, Pod, Service},
+    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service},
+    storage::v1::StorageClass,
 };
 use kube::{
     Api, Resource, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -174,6 +175,12 @@ async fn what_is_deleted_or_edited_by_hand_is_put_right() -> Result<()> {
         comes_back::<StatefulSet>(Api::namespaced(client.clone(), name), "e2e-cache").await?;
 
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), name);
+        maps.create(&PostParams::default(), &unwanted(&platform).await?).await?;
+        eventually("what the platform does not want is removed", 30, async || {
+            ensure!(maps.get_opt("e2e-unwanted").await?.is_none());
+            Ok(())
+        })
+        .await?;
         let edit = Patch::Merge(json!({"data": {"pgbouncer.ini": "[pgbouncer]"}}));
         maps.patch("e2e-pooler", &PatchParams::default(), &edit).await?;
         eventually("the edited configuration is put right", 30, async || {
@@ -193,6 +200,14 @@ async fn what_is_deleted_or_edited_by_hand_is_put_right() -> Result<()> {
         platform.settled().await
     })
     .await
+}
+
+/// An object of the platform that its blueprint does not have, as an earlier spec or release may have left it.
+async fn unwanted(platform: &Platform) -> Result<ConfigMap> {
+    let mut map = Api::<ConfigMap>::namespaced(platform.client.clone(), platform.name).get("e2e-pooler").await?;
+    let ObjectMeta { labels, owner_references, .. } = map.metadata;
+    map.metadata = ObjectMeta { name: Some("e2e-unwanted".into()), labels, owner_references, ..ObjectMeta::default() };
+    Ok(map)
 }
 
 /// Deletes an object and waits until there is another one.
@@ -321,6 +336,52 @@ async fn sessions_outlive_a_larger_cluster_and_the_loss_of_every_pod() -> Result
 async fn sessions_ready(platform: &Platform) -> Result<String> {
     let status = platform.api().get(platform.name).await?.status.and_then(|status| status.sessions);
     Ok(status.context("no status")?.ready)
+}
+
+#[tokio::test]
+async fn volumes_that_cannot_grow_are_reported_and_hold_up_nothing_else() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(platform.client.clone(), platform.name);
+        let claim = claims.get("data-e2e-cache-0").await?;
+        let class = claim.spec.and_then(|spec| spec.storage_class_name).context("no class")?;
+        let classes: Api<StorageClass> = Api::all(platform.client.clone());
+        ensure!(
+            classes.get(&class).await?.allow_volume_expansion != Some(true),
+            "{class} allows expansion: nothing to see here"
+        );
+
+        platform.apply(small_with(&json!({"cache": {"storage": {"size": "300Mi"}, "replicasPerShard": 2}}))).await?;
+        let failed = eventually("the failure is reported", 60, async || {
+            let condition = platform.condition("Reconciling").await?;
+            ensure!(condition.reason == "ApplyFailed", "{condition:?}");
+            Ok(condition.message)
+        })
+        .await?;
+        ensure!(
+            failed.contains("data-e2e-cache-0 cannot grow to 300Mi") && failed.contains("allowVolumeExpansion"),
+            "{failed}"
+        );
+        eventually("the cache has its new nodes all the same", 120, async || {
+            let cache =
+                platform.api().get(platform.name).await?.status.and_then(|status| status.cache).context("no status")?;
+            ensure!(cache.ready == "9/9", "{cache:?}");
+            Ok(())
+        })
+        .await?;
+
+        // A volume cannot shrink either, so this platform has served its purpose.
+        platform.api().delete(platform.name, &DeleteParams::background()).await?;
+        eventually("the platform and its volumes are gone", 120, async || {
+            ensure!(
+                platform.pods("cache").await?.is_empty() && claims.list(&ListParams::default()).await?.items.is_empty()
+            );
+            Ok(())
+        })
+        .await
+    })
+    .await
 }
 
 #[tokio::test]
