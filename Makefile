@@ -36,5 +36,5 @@ operator: images ## the images, then the CRD and the operator applied to the clu
 crds: ## generate crds/taskplatform.yaml from its Rust type
 	@dev/crds.sh
 
-bench: ## run the benchmarks
-	cargo bench --workspace
+bench: ## time from apply to Ready, and what the operator takes
+	@bench/platform.sh
