@@ -27,7 +27,7 @@ usage() {
 idle() {
   local first second from to
   first=$(usage)
-  sleep 120
+  sleep 60
   second=$(usage)
   read -r from from_time _ <<<"$first"
   read -r to to_time memory <<<"$second"
