@@ -51,19 +51,7 @@ fn deployment(platform: &Platform, facts: &Facts) -> Object {
         container: container(platform, facts),
         volumes: vec![json!({"name": "tmp", "emptyDir": {}})],
     };
-    Object::new(
-        platform,
-        COMPONENT,
-        Kind::Deployment,
-        &platform.names().component(COMPONENT),
-        json!({"spec": {
-            "replicas": platform.api_instances(),
-            "revisionHistoryLimit": 3,
-            "selector": {"matchLabels": selector(platform.name(), COMPONENT)},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}},
-            "template": template.value(platform),
-        }}),
-    )
+    pod::deployment(platform, platform.api_instances(), &"25%".into(), template)
 }
 
 fn container(platform: &Platform, facts: &Facts) -> Value {

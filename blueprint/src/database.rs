@@ -258,23 +258,7 @@ fn stateful_set(platform: &Platform, facts: &Facts, name: &str, local: &Value) -
             json!({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory(platform)}}),
         ],
     };
-    Object::new(
-        platform,
-        COMPONENT,
-        Kind::StatefulSet,
-        name,
-        json!({"spec": {
-            "serviceName": name,
-            "replicas": platform.database_members(),
-            "revisionHistoryLimit": 3,
-            "podManagementPolicy": "Parallel",
-            "updateStrategy": {"type": "RollingUpdate"},
-            "selector": {"matchLabels": selector(platform.name(), COMPONENT)},
-            "persistentVolumeClaimRetentionPolicy": pod::retention(platform),
-            "template": template.value(platform),
-            "volumeClaimTemplates": pod::volume_claim(&platform.spec().database.storage),
-        }}),
-    )
+    pod::stateful_set(platform, platform.database_members(), name, &platform.spec().database.storage, template)
 }
 
 fn shared_memory(platform: &Platform) -> String {

@@ -84,19 +84,7 @@ fn deployment(platform: &Platform, facts: &Facts, name: &str, configuration: &Va
             json!({"name": "tmp", "emptyDir": {}}),
         ],
     };
-    Object::new(
-        platform,
-        COMPONENT,
-        Kind::Deployment,
-        name,
-        json!({"spec": {
-            "replicas": gateway.replicas,
-            "revisionHistoryLimit": 3,
-            "selector": {"matchLabels": selector(platform.name(), COMPONENT)},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": template.value(platform),
-        }}),
-    )
+    pod::deployment(platform, gateway.replicas.get(), &1.into(), template)
 }
 
 fn configuration(platform: &Platform) -> String {

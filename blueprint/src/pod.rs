@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use taskplatform_crds::{Cpu, Resources};
+use taskplatform_crds::{Cpu, DeletionPolicy, Resources, Storage};
 
 use crate::{Component, Object, Platform, labels, object::Kind, selector};
 
@@ -52,6 +52,52 @@ impl Template<'_> {
         }
         json!({"metadata": metadata, "spec": spec})
     }
+}
+
+/// A component's Deployment. While it is replaced, no pod goes before another one is ready; `surge` may be there besides.
+pub(crate) fn deployment(platform: &Platform, replicas: i32, surge: &Value, template: Template) -> Object {
+    let component = template.component;
+    Object::new(
+        platform,
+        component,
+        Kind::Deployment,
+        &platform.names().component(component),
+        json!({"spec": {
+            "replicas": replicas,
+            "revisionHistoryLimit": 3,
+            "selector": {"matchLabels": selector(platform.name(), component)},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": 0}},
+            "template": template.value(platform),
+        }}),
+    )
+}
+
+/// A component's StatefulSet. All pods start at once: they find each other by themselves.
+pub(crate) fn stateful_set(
+    platform: &Platform,
+    replicas: i32,
+    service: &str,
+    storage: &Storage,
+    template: Template,
+) -> Object {
+    let component = template.component;
+    Object::new(
+        platform,
+        component,
+        Kind::StatefulSet,
+        &platform.names().component(component),
+        json!({"spec": {
+            "serviceName": service,
+            "replicas": replicas,
+            "revisionHistoryLimit": 3,
+            "podManagementPolicy": "Parallel",
+            "updateStrategy": {"type": "RollingUpdate"},
+            "selector": {"matchLabels": selector(platform.name(), component)},
+            "persistentVolumeClaimRetentionPolicy": retention(platform),
+            "template": template.value(platform),
+            "volumeClaimTemplates": volume_claim(storage),
+        }}),
+    )
 }
 
 /// Over nodes and zones as evenly as they allow, but never at the price of not running.
@@ -138,7 +184,7 @@ pub(crate) fn disruption_budget(platform: &Platform, component: Component) -> Ob
 }
 
 /// A volume a pod, claimed by a StatefulSet.
-pub(crate) fn volume_claim(storage: &taskplatform_crds::Storage) -> Value {
+fn volume_claim(storage: &Storage) -> Value {
     let mut spec = json!({
         "accessModes": ["ReadWriteOnce"],
         "volumeMode": "Filesystem",
@@ -151,11 +197,10 @@ pub(crate) fn volume_claim(storage: &taskplatform_crds::Storage) -> Value {
 }
 
 /// What becomes of a StatefulSet's volumes. Scaling in keeps them: growing again finds the data.
-pub(crate) fn retention(platform: &Platform) -> Value {
-    use taskplatform_crds::DeletionPolicy::{Delete, Retain};
+fn retention(platform: &Platform) -> Value {
     let when_deleted = match platform.spec().deletion_policy {
-        Retain => "Retain",
-        Delete => "Delete",
+        DeletionPolicy::Retain => "Retain",
+        DeletionPolicy::Delete => "Delete",
     };
     json!({"whenDeleted": when_deleted, "whenScaled": "Retain"})
 }

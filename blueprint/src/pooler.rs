@@ -69,19 +69,7 @@ fn deployment(platform: &Platform, facts: &Facts, name: &str, configuration: &Va
             json!({"name": "tmp", "emptyDir": {}}),
         ],
     };
-    Object::new(
-        platform,
-        COMPONENT,
-        Kind::Deployment,
-        name,
-        json!({"spec": {
-            "replicas": pooler.replicas,
-            "revisionHistoryLimit": 3,
-            "selector": {"matchLabels": selector(platform.name(), COMPONENT)},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": template.value(platform),
-        }}),
-    )
+    pod::deployment(platform, pooler.replicas.get(), &1.into(), template)
 }
 
 /// Server connections that all poolers together open at most to one database.

@@ -139,23 +139,7 @@ fn stateful_set(
             json!({"name": "tmp", "emptyDir": {}}),
         ],
     };
-    Object::new(
-        platform,
-        component,
-        Kind::StatefulSet,
-        name,
-        json!({"spec": {
-            "serviceName": format!("{name}-nodes"),
-            "replicas": replicas,
-            "revisionHistoryLimit": 3,
-            "podManagementPolicy": "Parallel",
-            "updateStrategy": {"type": "RollingUpdate"},
-            "selector": {"matchLabels": selector(platform.name(), component)},
-            "persistentVolumeClaimRetentionPolicy": pod::retention(platform),
-            "template": template.value(platform),
-            "volumeClaimTemplates": pod::volume_claim(cluster.storage(platform)),
-        }}),
-    )
+    pod::stateful_set(platform, replicas, &format!("{name}-nodes"), cluster.storage(platform), template)
 }
 
 fn container(platform: &Platform, facts: &Facts, cluster: RedisCluster) -> Value {
