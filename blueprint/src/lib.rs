@@ -58,6 +58,6 @@ pub fn blueprint(platform: &Platform, facts: &Facts) -> Vec<Object> {
     .into_iter()
     .flatten()
     .collect();
-    objects.sort_by_key(Object::rank);
+    objects.sort_by_key(Object::kind);
     objects
 }

@@ -153,10 +153,6 @@ impl Object {
     pub const fn value(&self) -> &Value {
         &self.value
     }
-
-    pub(crate) const fn rank(&self) -> Kind {
-        self.kind
-    }
 }
 
 /// The labels of every object of a component.

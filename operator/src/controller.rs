@@ -337,16 +337,10 @@ fn transitions(before: Option<&TaskPlatformStatus>, after: &TaskPlatformStatus) 
 }
 
 fn shortened(text: &str) -> String {
-    match text.char_indices().nth(LONGEST_NOTE / 4) {
-        Some(_) if text.len() > LONGEST_NOTE => {
-            let mut end = LONGEST_NOTE - '…'.len_utf8();
-            while !text.is_char_boundary(end) {
-                end -= 1;
-            }
-            format!("{}…", &text[..end])
-        }
-        _ => text.to_owned(),
+    if text.len() <= LONGEST_NOTE {
+        return text.to_owned();
     }
+    format!("{}…", &text[..text.floor_char_boundary(LONGEST_NOTE - '…'.len_utf8())])
 }
 
 fn is_true(status: &TaskPlatformStatus, type_: &str) -> bool {
