@@ -1,20 +1,24 @@
 #!/bin/bash
-# Starts throw-away PostgreSQL (a primary and a replica), PgBouncer in transaction mode and a Redis Cluster of three nodes on free loopback
-# ports, for the tests of api-server/.
+# Starts throw-away PostgreSQL (a primary and a replica), PgBouncer in transaction mode, a Redis Cluster of three nodes and RabbitMQ on free
+# loopback ports, for the tests of api-server/.
 # Usage: eval "$(dev/test-services.sh)"       starts them, or finds them running, and says where they are
 #        dev/test-services.sh pooler stop     ends PgBouncer as a crash would; `pooler start` brings it back
 #        dev/test-services.sh primary stop    ends the primary as a crash would; `primary start` brings it back
 #        dev/test-services.sh sessions stop   ends every Redis node as a crash would; `sessions start` brings them back, empty
+#        dev/test-services.sh broker stop     ends RabbitMQ as a crash would; `broker start` brings it back, with what it had confirmed
 #        dev/test-services.sh stop            ends all of it and removes its files
 #
-# PgBouncer has to be 1.21 or later (prepared statements in transaction mode). Where the distribution's is older, all of it comes from
-# Debian trixie, in a root file system that is made once and kept in the cache.
+# PgBouncer has to be 1.21 or later (prepared statements in transaction mode), RabbitMQ 3.13 or later. Where one of the distribution's is
+# older, all of it comes from Debian trixie, in a root file system that is made once and kept in the cache.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 # What is said goes to standard error: standard output is for the shell that evaluates it.
 exec 3>&2
 
-trixie=$cache/test-services-trixie
+rabbitmq=/usr/lib/rabbitmq
+packages=postgresql,pgbouncer,redis-server,redis-tools,rabbitmq-server
+# Another list is another root.
+trixie=$cache/test-services-trixie-$(cksum <<<"$packages" | cut -d' ' -f1)
 name=taskplatform-test-services-$(cksum <<<"$root" | cut -d' ' -f1)
 state=${TMPDIR:-/tmp}/$name
 
@@ -22,36 +26,36 @@ newest() { printf '%s\n' "$@" | sort -V | tail -n 1; }
 
 local_postgres() { newest "$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null || dirname "$(command -v initdb || echo /usr/bin/initdb)")"; }
 
+# above VERSION LEAST
+above() { [ -n "$1" ] && [ "$(newest "$1" "$2")" != "$2" ]; }
+
 local_tools() {
-  local pgbouncer
-  pgbouncer=$(pgbouncer --version 2>/dev/null | sed -n 's/^PgBouncer //p')
-  [ -n "$pgbouncer" ] && [ "$(newest "$pgbouncer" 1.21)" != 1.21 ] &&
+  above "$(pgbouncer --version 2>/dev/null | sed -n 's/^PgBouncer //p')" 1.21 &&
+    above "$(newest "$rabbitmq"/lib/rabbitmq_server-* | sed 's/.*-//')" 3.13 &&
     command -v redis-server >/dev/null && [ -x "$(local_postgres)/initdb" ]
 }
 
-offers_tools() {
-  local pgbouncer
-  pgbouncer=$(apt-cache policy pgbouncer 2>/dev/null | sed -n 's/^ *Candidate: //p')
-  [ "$(newest "$pgbouncer" 1.21)" != 1.21 ]
-}
+offered() { apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: //p'; }
+
+offers_tools() { above "$(offered pgbouncer)" 1.21 && above "$(offered rabbitmq-server)" 3.13; }
 
 # Sets `jail`, the root file system that the servers run in; empty for this one.
 find_tools() {
   jail=
   if local_tools; then return; fi
   [ "$(id -u)" = 0 ] ||
-    die "PostgreSQL, PgBouncer 1.21 or later and redis-server are needed. Install them, or run this as root on Debian or Ubuntu"
+    die "PostgreSQL, PgBouncer 1.21, RabbitMQ 3.13 (or later) and redis-server are needed. Install them, or run this as root on Debian or Ubuntu"
   if offers_tools; then
-    apt_install postgresql pgbouncer redis-server
+    apt_install postgresql pgbouncer redis-server rabbitmq-server
     return
   fi
   jail=$trixie
   if [ -d "$jail" ]; then return; fi
   command -v mmdebstrap >/dev/null || apt_install mmdebstrap
-  say "making a Debian trixie with PostgreSQL, PgBouncer and Redis (once, 30 s)"
-  rm -rf "$jail.new"
-  mmdebstrap --quiet --variant=minbase --include=postgresql,pgbouncer,redis-server,redis-tools trixie "$jail.new" >&3
-  mv "$jail.new" "$jail"
+  say "making a Debian trixie with PostgreSQL, PgBouncer, Redis and RabbitMQ (once, 1 min)"
+  mmdebstrap --quiet --variant=minbase --include="$packages" trixie "$jail.$$" >&3
+  # Another checkout may have made it meanwhile.
+  mv -T "$jail.$$" "$jail" 2>/dev/null || rm -rf "$jail.$$"
 }
 
 # Sets `as_user`, what goes before a command: PostgreSQL and PgBouncer refuse to run as root.
@@ -73,11 +77,11 @@ background() {
   disown
 }
 
-# await NAME COMMAND [ARGUMENT…]: until it succeeds; the service has ten seconds.
+# await NAME COMMAND [ARGUMENT…]: until it succeeds; the service has 30 seconds.
 await() {
   local service=$1
   shift
-  for _ in $(seq 200); do
+  for _ in $(seq 600); do
     if "$@" >/dev/null 2>&1; then return; fi
     sleep 0.05
   done
@@ -179,6 +183,39 @@ start_redis() {
 
 cluster_is_whole() { "${as_user[@]}" "$redis/redis-cli" -p "$1" cluster info | grep -q '^cluster_state:ok'; }
 
+configure_broker() {
+  "${as_user[@]}" mkdir "$data/rabbitmq"
+  # is_alive looks for the name in the arguments, and epmd takes none that could have it.
+  "${as_user[@]}" ln -s "$epmd" "$data/epmd"
+  "${as_user[@]}" tee "$data/rabbitmq/plugins" >/dev/null <<<'[].'
+  "${as_user[@]}" tee "$data/rabbitmq/rabbitmq.conf" >/dev/null <<E2
+listeners.tcp.1 = 127.0.0.1:$broker
+default_user = tasks
+default_pass = tasks
+disk_free_limit.absolute = 16MB
+log.file = false
+log.console = true
+log.console.level = warning
+E2
+}
+
+# Erlang nodes find each other through epmd; one that RabbitMQ started by itself would stay behind.
+start_epmd() { background epmd "$data/epmd" -port "$epmd_port" -address 127.0.0.1; }
+
+# `detached` makes the script become the server rather than its parent.
+launch_broker() {
+  background broker env -u TMPDIR HOME="$data/rabbitmq" LANG=C.UTF-8 detached=yes \
+    ERL_EPMD_PORT="$epmd_port" ERL_EPMD_ADDRESS=127.0.0.1 RABBITMQ_DIST_PORT="$distribution" \
+    RABBITMQ_NODENAME="test-$broker@localhost" RABBITMQ_CONF_ENV_FILE=/dev/null \
+    RABBITMQ_CONFIG_FILE="$data/rabbitmq/rabbitmq.conf" RABBITMQ_ENABLED_PLUGINS_FILE="$data/rabbitmq/plugins" \
+    RABBITMQ_MNESIA_BASE="$data/rabbitmq/data" RABBITMQ_LOG_BASE="$data/rabbitmq/log" \
+    RABBITMQ_GENERATED_CONFIG_DIR="$data/rabbitmq/generated" \
+    "$rabbitmq/bin/rabbitmq-server" -setcookie "$name" -kernel inet_dist_use_interface '{127,0,0,1}'
+}
+
+# It opens its port when it is ready.
+await_broker() { await broker bash -c "exec 4<>/dev/tcp/127.0.0.1/$broker"; }
+
 load() {
   # shellcheck source=/dev/null # written by start
   . "$state/settings" 2>/dev/null || die "the test services are not running; start them with: eval \"\$(dev/test-services.sh)\""
@@ -187,7 +224,7 @@ load() {
 running() {
   local service
   [ -f "$state/exports" ] || return 1
-  for service in primary replica pooler redis-0 redis-1 redis-2; do
+  for service in primary replica pooler redis-0 redis-1 redis-2 broker; do
     is_alive "$(cat "$state/$service.pid" 2>/dev/null)" || return 1
   done
 }
@@ -202,9 +239,10 @@ start() {
   find_user
   mkdir -p "$state"
   bin=$(local_postgres) pgbouncer=$(command -v pgbouncer || true) redis=$(dirname "$(command -v redis-server || echo /usr/bin/x)") data=$state/data
+  epmd=$(command -v epmd || true)
   if [ -n "$jail" ]; then
     bin=$(cd "$jail" && newest usr/lib/postgresql/*/bin)
-    bin=/$bin pgbouncer=/usr/sbin/pgbouncer redis=/usr/bin data=/srv/$name
+    bin=/$bin pgbouncer=/usr/sbin/pgbouncer redis=/usr/bin data=/srv/$name epmd=/usr/bin/epmd
   fi
   rm -rf "$jail$data"
   install -d -m 700 "$jail$data"
@@ -212,22 +250,29 @@ start() {
   chmod 755 "$state"
   # Servers that can't enter the caller's directory say so again and again.
   cd "$jail$data/.."
-  primary=$(free_ports 6)
+  primary=$(free_ports 9)
   replica=$((primary + 1)) pooler=$((primary + 2)) sessions=$((primary + 3))
+  broker=$((primary + 6)) distribution=$((primary + 7)) epmd_port=$((primary + 8))
   # -g: what a function sources would stay in it.
-  declare -p jail as_user bin pgbouncer redis data primary replica pooler sessions | sed 's/^declare/declare -g/' >"$state/settings"
+  declare -p jail as_user bin pgbouncer redis epmd data primary replica pooler sessions broker distribution epmd_port | sed 's/^declare/declare -g/' >"$state/settings"
 
+  # It takes the longest.
+  configure_broker
+  start_epmd
+  launch_broker
   start_primary
   start_replica
   configure_pooler
   start_pooler
   start_redis
+  await_broker
   cat >"$state/exports" <<E2
 export TASK_API_TEST_POSTGRES_URL=postgres://tasks:tasks@127.0.0.1:$pooler/tasks
 export TASK_API_TEST_POSTGRES_READ_URL=postgres://tasks:tasks@127.0.0.1:$pooler/tasks_ro
 export TASK_API_TEST_POSTGRES_ADMIN_URL=postgres://postgres@127.0.0.1:$primary/tasks
 export TASK_API_TEST_POSTGRES_REPLICA_ADMIN_URL=postgres://postgres@127.0.0.1:$replica/tasks
 export TASK_API_TEST_REDIS_URL=redis://127.0.0.1:$sessions
+export TASK_API_TEST_AMQP_URL=amqp://tasks:tasks@127.0.0.1:$broker/%2f
 E2
   cat "$state/exports"
 }
@@ -255,6 +300,7 @@ stop() {
   # QUIT is PostgreSQL's immediate shutdown: it takes its children along.
   for service in pooler replica primary; do kill_service $service QUIT; done
   for service in redis-0 redis-1 redis-2; do kill_service $service TERM; done
+  for service in broker epmd; do kill_service $service KILL; done
   if [ -f "$state/settings" ]; then
     load
     rm -rf "$jail${data:?}"
@@ -271,5 +317,7 @@ case "${1:-start} ${2:-}" in
   "primary start") load && restart_primary ;;
   "sessions stop") load && for node in 0 1 2; do kill_service redis-$node KILL; done ;;
   "sessions start") load && start_nodes && await_cluster ;;
-  *) die "usage: dev/test-services.sh [start | stop | (pooler | primary | sessions) (start | stop)]" ;;
+  "broker stop") load && kill_service broker KILL ;;
+  "broker start") load && launch_broker && await_broker ;;
+  *) die "usage: dev/test-services.sh [start | stop | (pooler | primary | sessions | broker) (start | stop)]" ;;
 esac

@@ -10,7 +10,7 @@ log=$cache/logs/cargo-test.log
 # The operator's tests start Redis servers of their own.
 command -v redis-server >/dev/null || step "Redis" "10 s" apt_install redis-server
 
-printf '==> Test services: PostgreSQL, PgBouncer, Redis Cluster (10 s, 1 min to install them)\n'
+printf '==> Test services: PostgreSQL, PgBouncer, Redis Cluster, RabbitMQ (10 s, 1 min to install them)\n'
 trap '"$root/dev/test-services.sh" stop' EXIT
 services=$("$root/dev/test-services.sh" start 3>&-)
 eval "$services"
