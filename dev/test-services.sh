@@ -31,7 +31,7 @@ above() { [ -n "$1" ] && [ "$(newest "$1" "$2")" != "$2" ]; }
 
 local_tools() {
   above "$(pgbouncer --version 2>/dev/null | sed -n 's/^PgBouncer //p')" 1.21 &&
-    above "$(newest "$rabbitmq"/lib/rabbitmq_server-* | sed 's/.*-//')" 3.13 &&
+    [ -x "$rabbitmq/bin/rabbitmq-server" ] && above "$(newest "$rabbitmq"/lib/rabbitmq_server-* | sed 's/.*-//')" 3.13 &&
     command -v redis-server >/dev/null && [ -x "$(local_postgres)/initdb" ]
 }
 
