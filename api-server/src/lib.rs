@@ -4,7 +4,7 @@
 //! its rows in PostgreSQL behind PgBouncer and its sessions in a Redis Cluster, and any number of it run side by side.
 //!
 //! [`config`] turns flags and environment into a [`Config`]; [`server::run`] serves until it is told to stop. [`store`] is the
-//! only module that knows SQL, [`auth::session`] the only one that knows Redis.
+//! only module that knows SQL.
 
 pub mod auth;
 pub mod config;
@@ -15,6 +15,7 @@ pub mod id;
 pub mod log;
 pub mod metrics;
 pub mod ready;
+pub mod redis;
 pub mod server;
 pub mod store;
 pub mod tasks;

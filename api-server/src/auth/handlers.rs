@@ -36,8 +36,8 @@ pub async fn register(State(app): State<Arc<App>>, headers: HeaderMap, body: Jso
     app.sessions.check().await?;
     let password_hash = app.passwords.hash(password).await?;
     let written = app.store.create_user(&NewUser { email, name, password_hash }).await?;
-    let user = app.sessions.remember(written.value.id, written).await;
-    log_in(&app, &headers, StatusCode::CREATED, user).await
+    app.sessions.remember(written.value.id, written.mark).await;
+    log_in(&app, &headers, StatusCode::CREATED, written.value).await
 }
 
 /// `POST /api/auth/login`

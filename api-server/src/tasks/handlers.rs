@@ -33,7 +33,8 @@ pub async fn create(State(app): State<Arc<App>>, user: CurrentUser, body: JsonBo
     let result = async {
         let task = NewTask::from_form(body.0)?;
         let written = app.store.create_task(user.id, &task).await?;
-        Ok(app.sessions.remember(user.id, written).await)
+        app.sessions.remember(user.id, written.mark).await;
+        Ok(written.value)
     };
     let result = result.await;
     app.metrics.task_operation("create", &result);
@@ -87,7 +88,8 @@ pub async fn update(
             return app.store.task(user.id, id, user.wrote).await?.ok_or(ApiError::NotFound);
         }
         let written = app.store.update_task(user.id, id, &patch).await?.ok_or(ApiError::NotFound)?;
-        Ok(app.sessions.remember(user.id, written).await)
+        app.sessions.remember(user.id, written.mark).await;
+        Ok(written.value)
     };
     let result = result.await;
     app.metrics.task_operation("update", &result);
@@ -98,7 +100,7 @@ pub async fn update(
 pub async fn delete(State(app): State<Arc<App>>, user: CurrentUser, id: TaskId) -> Result<StatusCode, ApiError> {
     let result = async {
         let written = app.store.delete_task(user.id, id).await?.ok_or(ApiError::NotFound)?;
-        app.sessions.remember(user.id, written).await;
+        app.sessions.remember(user.id, written.mark).await;
         Ok(StatusCode::NO_CONTENT)
     };
     let result = result.await;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    auth::session::{Session, Token, WROTE_TTL},
+    auth::session::{Digest, Session, WROTE_TTL},
     store::Mark,
 };
 
@@ -19,36 +19,39 @@ pub(super) struct Local(Mutex<Tables>);
 
 #[derive(Debug, Default)]
 struct Tables {
-    /// Digest to end.
-    sessions: HashMap<String, Instant>,
+    /// When which ends.
+    sessions: HashMap<Digest, Instant>,
     /// User to last write and when to forget it.
     wrote: HashMap<i64, (Mark, Instant)>,
     sweep_at: usize,
 }
 
 impl Local {
-    pub(super) fn begin(&self, token: &Token, ttl: Duration) {
+    pub(super) fn begin(&self, session: Digest, ttl: Duration) {
         let mut tables = self.tables();
         tables.sweep();
-        tables.sessions.insert(key(token), Instant::now() + ttl);
+        tables.sessions.insert(session, Instant::now() + ttl);
     }
 
-    pub(super) fn find(&self, token: &Token) -> Option<Session> {
+    pub(super) fn find(&self, session: Digest) -> Option<Session> {
         let tables = self.tables();
         let now = Instant::now();
-        tables.sessions.get(&key(token)).filter(|end| **end > now)?;
-        let wrote = tables.wrote.get(&token.user_id()).filter(|(_, end)| *end > now).map(|(mark, _)| *mark);
-        Some(Session { wrote })
+        tables.sessions.get(&session).filter(|end| **end > now)?;
+        Some(Session { wrote: tables.wrote(session.user_id, now) })
     }
 
-    pub(super) fn end(&self, token: &Token) {
-        self.tables().sessions.remove(&key(token));
+    pub(super) fn end(&self, session: Digest) {
+        self.tables().sessions.remove(&session);
     }
 
     pub(super) fn remember(&self, user_id: i64, mark: Mark) {
         let mut tables = self.tables();
         let entry = tables.wrote.entry(user_id).or_insert((mark, Instant::now()));
         *entry = (entry.0.max(mark), Instant::now() + WROTE_TTL);
+    }
+
+    pub(super) fn wrote(&self, user_id: i64) -> Option<Mark> {
+        self.tables().wrote(user_id, Instant::now())
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -58,6 +61,10 @@ impl Local {
 }
 
 impl Tables {
+    fn wrote(&self, user_id: i64, now: Instant) -> Option<Mark> {
+        self.wrote.get(&user_id).filter(|(_, end)| *end > now).map(|(mark, _)| *mark)
+    }
+
     fn sweep(&mut self) {
         if self.sessions.len() < self.sweep_at.max(SWEEP_AT) {
             return;
@@ -69,43 +76,40 @@ impl Tables {
     }
 }
 
-fn key(token: &Token) -> String {
-    format!("{}:{}", token.user_id(), token.digest())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::session::Token;
 
     #[test]
     fn a_session_lives_until_it_ends() {
         let local = Local::default();
-        let token = Token::new(1).unwrap();
-        assert_eq!(local.find(&token), None);
-        local.begin(&token, Duration::from_mins(1));
-        assert_eq!(local.find(&token), Some(Session::default()));
-        assert_eq!(local.find(&Token { user_id: 2, ..token.clone() }), None, "the same secret under another user");
-        local.end(&token);
-        assert_eq!(local.find(&token), None);
-        local.begin(&token, Duration::ZERO);
-        assert_eq!(local.find(&token), None, "its time is over");
+        let session = Token::new(1).unwrap().digest();
+        assert_eq!(local.find(session), None);
+        local.begin(session, Duration::from_mins(1));
+        assert_eq!(local.find(session), Some(Session::default()));
+        assert_eq!(local.find(Digest { user_id: 2, ..session }), None, "the same secret under another user");
+        local.end(session);
+        assert_eq!(local.find(session), None);
+        local.begin(session, Duration::ZERO);
+        assert_eq!(local.find(session), None, "its time is over");
     }
 
     #[test]
     fn the_latest_write_counts() {
         let local = Local::default();
-        let token = Token::new(1).unwrap();
-        local.begin(&token, Duration::from_mins(1));
+        let session = Token::new(1).unwrap().digest();
+        local.begin(session, Duration::from_mins(1));
         local.remember(1, Mark(7));
         local.remember(1, Mark(5));
-        assert_eq!(local.find(&token).unwrap().wrote, Some(Mark(7)));
+        assert_eq!(local.find(session).unwrap().wrote, Some(Mark(7)));
     }
 
     #[test]
     fn ended_sessions_take_no_room() {
         let local = Local::default();
         for _ in 0..3 * SWEEP_AT {
-            local.begin(&Token::new(1).unwrap(), Duration::ZERO);
+            local.begin(Token::new(1).unwrap().digest(), Duration::ZERO);
         }
         assert!(local.tables().sessions.len() <= SWEEP_AT);
     }

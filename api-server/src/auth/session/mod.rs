@@ -1,19 +1,25 @@
 //! Sessions: random tokens, kept hashed; and beside them what each user wrote last, so that every instance can show it to them.
 
 mod local;
-mod redis;
+mod remote;
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use crate::store::{Mark, Written};
+use crate::{
+    redis::{Patience, Redis, RedisFailure},
+    store::Mark,
+};
 
 /// How long a write is remembered. A replica that lags further behind would be read as if nothing had been written; that is far beyond
 /// what a platform leaves in service.
 const WROTE_TTL: Duration = Duration::from_hours(1);
+
+/// What a request waits for a Redis Cluster that keeps sessions.
+const PATIENCE: Patience = Patience { total: Duration::from_secs(2), node: Duration::from_millis(700), retries: 3 };
 
 /// Why the session store did not do what it should.
 #[derive(Debug, Error)]
@@ -22,8 +28,8 @@ pub enum SessionError {
     #[error("session store: {0}")]
     Unavailable(String),
     /// Its URL can't be used.
-    #[error("SESSIONS_URL is no Redis URL ({0}); it looks like redis://:password@host:6379")]
-    Url(String),
+    #[error("SESSIONS_URL is {0}")]
+    Url(RedisFailure),
     /// The system's source of randomness failed.
     #[error("no random token: {0}")]
     Random(#[from] getrandom::Error),
@@ -58,8 +64,8 @@ impl Token {
     }
 
     /// What is kept of it. Whoever reads the store can't log in with that.
-    fn digest(&self) -> String {
-        URL_SAFE_NO_PAD.encode(Sha256::digest(self.secret))
+    fn digest(&self) -> Digest {
+        Digest { user_id: self.user_id, hash: Sha256::digest(self.secret).into() }
     }
 }
 
@@ -80,6 +86,13 @@ impl fmt::Debug for Token {
     }
 }
 
+/// What is kept of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Digest {
+    user_id: i64,
+    hash: [u8; 32],
+}
+
 /// A session that lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Session {
@@ -97,7 +110,7 @@ pub struct Sessions {
 #[derive(Debug)]
 enum Kind {
     Local(local::Local),
-    Redis(Box<redis::Redis>),
+    Redis(Box<remote::Remote>),
 }
 
 impl Sessions {
@@ -108,7 +121,8 @@ impl Sessions {
 
     /// Sessions in a Redis Cluster, shared by every instance. It is connected to when it is first needed.
     pub fn redis(url: &str, ttl: Duration) -> Result<Self, SessionError> {
-        Ok(Self { kind: Kind::Redis(Box::new(redis::Redis::new(url)?)), ttl })
+        let redis = Redis::new("session store", url, PATIENCE).map_err(SessionError::Url)?;
+        Ok(Self { kind: Kind::Redis(Box::new(remote::Remote(redis))), ttl })
     }
 
     /// How long a session lasts.
@@ -118,51 +132,59 @@ impl Sessions {
 
     /// Begins a session.
     pub async fn begin(&self, token: &Token) -> Result<(), SessionError> {
+        let digest = token.digest();
         match &self.kind {
-            Kind::Local(local) => local.begin(token, self.ttl),
-            Kind::Redis(redis) => redis.begin(token, self.ttl).await?,
+            Kind::Local(local) => local.begin(digest, self.ttl),
+            Kind::Redis(remote) => remote.begin(digest, self.ttl).await?,
         }
         Ok(())
     }
 
     /// The session of a token, if it lives.
     pub async fn find(&self, token: &Token) -> Result<Option<Session>, SessionError> {
+        let digest = token.digest();
         match &self.kind {
-            Kind::Local(local) => Ok(local.find(token)),
-            Kind::Redis(redis) => redis.find(token).await,
+            Kind::Local(local) => Ok(local.find(digest)),
+            Kind::Redis(remote) => remote.find(digest).await,
         }
     }
 
     /// Ends a session.
     pub async fn end(&self, token: &Token) -> Result<(), SessionError> {
+        let digest = token.digest();
         match &self.kind {
-            Kind::Local(local) => local.end(token),
-            Kind::Redis(redis) => redis.end(token).await?,
+            Kind::Local(local) => local.end(digest),
+            Kind::Redis(remote) => remote.end(digest).await?,
         }
         Ok(())
     }
 
-    /// Remembers that a user wrote, and passes on what was written. The write has happened: should this fail, it is not for the
-    /// client to repeat.
-    pub async fn remember<T>(&self, user_id: i64, written: Written<T>) -> T {
-        let Written { value, mark } = written;
+    /// Remembers a user's write, if there was one. It has happened: should this fail, it is not for the client to repeat.
+    pub async fn remember(&self, user_id: i64, mark: Option<Mark>) {
         match (&self.kind, mark) {
             (_, None) => {}
             (Kind::Local(local), Some(mark)) => local.remember(user_id, mark),
-            (Kind::Redis(redis), Some(mark)) => {
-                if let Err(error) = redis.remember(user_id, mark).await {
+            (Kind::Redis(remote), Some(mark)) => {
+                if let Err(error) = remote.remember(user_id, mark).await {
                     tracing::warn!(user_id, "this user's next reads may not show their last write: {error}");
                 }
             }
         }
-        value
+    }
+
+    /// A user's last write, unless that is long ago.
+    pub async fn wrote(&self, user_id: i64) -> Result<Option<Mark>, SessionError> {
+        match &self.kind {
+            Kind::Local(local) => Ok(local.wrote(user_id)),
+            Kind::Redis(remote) => remote.wrote(user_id).await,
+        }
     }
 
     /// Whether the store takes and gives back a value.
     pub async fn check(&self) -> Result<(), SessionError> {
         match &self.kind {
             Kind::Local(_) => Ok(()),
-            Kind::Redis(redis) => redis.check().await,
+            Kind::Redis(remote) => remote.check().await,
         }
     }
 }
@@ -179,7 +201,7 @@ mod tests {
         assert_ne!(a, b);
         let shown = format!("{a:?}");
         assert!(!shown.contains(a.reveal().split_once('.').unwrap().1), "{shown}");
-        assert!(!a.reveal().contains(&a.digest()));
+        assert!(!a.reveal().contains(&URL_SAFE_NO_PAD.encode(a.digest().hash)));
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! Sessions in a Redis Cluster.
+//! A connection to a Redis Cluster that outlives the cluster.
 //!
 //! The client library follows failovers and resharding. What it can't get over is that every address it knows is gone; so when nothing
 //! has succeeded for a while the connection is given up, and the next request looks the seed's name up again. As long as other shards
@@ -11,28 +11,42 @@ use std::{
 };
 
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, cluster::ClusterClient, cluster_async::ClusterConnection};
+use thiserror::Error;
 use tokio::{sync::Mutex, time::timeout};
 
-use crate::{
-    auth::session::{Session, SessionError, Token, WROTE_TTL},
-    store::Mark,
-};
-
-/// What a request waits for the store at most.
-const TIMEOUT: Duration = Duration::from_secs(2);
-/// What it waits for one node, so that there is time to ask another.
-const NODE_TIMEOUT: Duration = Duration::from_millis(700);
 /// A connection over which nothing has succeeded for so long is given up when something fails.
 const LAPSE: Duration = Duration::from_secs(1);
 /// After a connection could not be made, requests fail at once for so long.
 const REST: Duration = Duration::from_millis(250);
 
-/// Of two writes at once, the later one is remembered, in whatever order they get here.
-const REMEMBER: &str = "local last = redis.call('GET', KEYS[1]) \
-     if not last or tonumber(last) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2]) end";
+/// How long a request waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For the cluster, tries of several nodes together.
+    pub total: Duration,
+    /// For one node.
+    pub node: Duration,
+    /// How often a request is tried again.
+    pub retries: u32,
+}
 
-pub(super) struct Redis {
+/// Why a cluster did not do what it should.
+#[derive(Debug, Error)]
+pub enum RedisFailure {
+    /// It does not answer, or refuses.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Its URL can't be used.
+    #[error("no Redis URL ({0}); it looks like redis://:password@host:6379")]
+    Url(String),
+}
+
+/// A cluster. It is connected to when it is first needed.
+pub struct Redis {
+    /// What the log calls it.
+    name: &'static str,
     client: ClusterClient,
+    patience: Patience,
     connection: Mutex<State>,
     began: Instant,
     /// When something last succeeded, in milliseconds after `began`.
@@ -50,61 +64,32 @@ struct State {
 impl fmt::Debug for Redis {
     // The client holds a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Redis").finish_non_exhaustive()
+        f.debug_struct("Redis").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
 impl Redis {
-    pub(super) fn new(url: &str) -> Result<Self, SessionError> {
+    /// The cluster that the node at `url` belongs to.
+    pub fn new(name: &'static str, url: &str, patience: Patience) -> Result<Self, RedisFailure> {
         let client = ClusterClient::builder([url])
-            .connection_timeout(NODE_TIMEOUT)
-            .response_timeout(NODE_TIMEOUT)
-            .overall_response_timeout(Some(TIMEOUT))
-            .retries(3)
+            .connection_timeout(patience.node)
+            .response_timeout(patience.node)
+            .overall_response_timeout(Some(patience.total))
+            .retries(patience.retries)
             .min_retry_wait(50)
             .max_retry_wait(500)
             .build()
             // The error may quote the URL, which holds a password.
-            .map_err(|error| SessionError::Url(format!("{:?}", error.kind())))?;
-        Ok(Self { client, connection: Mutex::default(), began: Instant::now(), succeeded: AtomicU64::new(0) })
+            .map_err(|error| RedisFailure::Url(format!("{:?}", error.kind())))?;
+        let (connection, began, succeeded) = (Mutex::default(), Instant::now(), AtomicU64::new(0));
+        Ok(Self { name, client, patience, connection, began, succeeded })
     }
 
-    pub(super) async fn begin(&self, token: &Token, ttl: Duration) -> Result<(), SessionError> {
-        self.run(redis::cmd("SET").arg(session_key(token)).arg(1).arg("EX").arg(ttl.as_secs())).await
-    }
-
-    pub(super) async fn find(&self, token: &Token) -> Result<Option<Session>, SessionError> {
-        let mut mget = redis::cmd("MGET");
-        let (live, wrote): (Option<String>, Option<i64>) =
-            self.run(mget.arg(session_key(token)).arg(wrote_key(token.user_id()))).await?;
-        Ok(live.map(|_| Session { wrote: wrote.map(Mark) }))
-    }
-
-    pub(super) async fn end(&self, token: &Token) -> Result<(), SessionError> {
-        self.run(redis::cmd("DEL").arg(session_key(token))).await
-    }
-
-    pub(super) async fn remember(&self, user_id: i64, Mark(mark): Mark) -> Result<(), SessionError> {
-        let mut eval = redis::cmd("EVAL");
-        self.run(eval.arg(REMEMBER).arg(1).arg(wrote_key(user_id)).arg(mark).arg(WROTE_TTL.as_secs())).await
-    }
-
-    pub(super) async fn check(&self) -> Result<(), SessionError> {
-        let value = getrandom::u64()?;
-        // The key is another one each time, so in the long run every shard is asked.
-        let key = format!("ready:{value:x}");
-        self.run::<()>(redis::cmd("SET").arg(&key).arg(value).arg("EX").arg(10)).await?;
-        let found: Option<u64> = self.run(redis::cmd("GET").arg(&key)).await?;
-        if found == Some(value) {
-            return Ok(());
-        }
-        Err(SessionError::Unavailable("a value that was just set is not there".to_owned()))
-    }
-
-    async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, SessionError> {
+    /// Runs a command.
+    pub async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisFailure> {
         let run = async {
             let (mut connection, number) = self.connection().await?;
-            let result = timeout(TIMEOUT, command.query_async(&mut connection)).await;
+            let result = timeout(self.patience.total, command.query_async(&mut connection)).await;
             let error = match result {
                 Ok(Ok(value)) => {
                     self.succeeded.store(self.now(), Ordering::Relaxed);
@@ -117,14 +102,15 @@ impl Redis {
             if error.is_io_error() || error.is_cluster_error() || error.kind() == ErrorKind::ClusterConnectionNotFound {
                 self.give_up(number).await;
             }
-            Err(SessionError::Unavailable(error.to_string()))
+            Err(RedisFailure::Unavailable(error.to_string()))
         };
-        timeout(TIMEOUT + TIMEOUT, run)
+        // To connect takes its time too.
+        timeout(self.patience.total * 2, run)
             .await
-            .unwrap_or_else(|_| Err(SessionError::Unavailable("no answer in time".to_owned())))
+            .unwrap_or_else(|_| Err(RedisFailure::Unavailable("no answer in time".to_owned())))
     }
 
-    async fn connection(&self) -> Result<(ClusterConnection, u64), SessionError> {
+    async fn connection(&self) -> Result<(ClusterConnection, u64), RedisFailure> {
         // Whoever comes while a connection is made waits here and gets the same one.
         let mut state = self.connection.lock().await;
         if let Some(live) = &state.live {
@@ -133,9 +119,9 @@ impl Redis {
         if let Some((at, cause)) = &state.failed
             && at.elapsed() < REST
         {
-            return Err(SessionError::Unavailable(cause.clone()));
+            return Err(RedisFailure::Unavailable(cause.clone()));
         }
-        let made = timeout(TIMEOUT, self.client.get_async_connection()).await;
+        let made = timeout(self.patience.total, self.client.get_async_connection()).await;
         let made = made
             .map_err(|_| "can't connect in time".to_owned())
             .and_then(|made| made.map_err(|error| error.to_string()));
@@ -146,12 +132,12 @@ impl Redis {
                 state.failed = None;
                 let live = (connection, state.made);
                 state.live = Some(live.clone());
-                tracing::info!("connected to the session store");
+                tracing::info!("connected to the {}", self.name);
                 Ok(live)
             }
             Err(cause) => {
                 state.failed = Some((Instant::now(), cause.clone()));
-                Err(SessionError::Unavailable(cause))
+                Err(RedisFailure::Unavailable(cause))
             }
         }
     }
@@ -169,13 +155,4 @@ impl Redis {
             state.live = None;
         }
     }
-}
-
-// What stands in braces decides on the slot: a user's keys are all in one.
-fn session_key(token: &Token) -> String {
-    format!("session:{{{}}}:{}", token.user_id(), token.digest())
-}
-
-fn wrote_key(user_id: i64) -> String {
-    format!("wrote:{{{user_id}}}")
 }
