@@ -1,17 +1,13 @@
-//! What can go wrong, and how it is told: RFC 9457 `application/problem+json`.
+//! What can go wrong. How it is told to clients is in [`crate::problem`].
 
 use std::borrow::Cow;
 
-use axum::{
-    body::Body,
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
-};
-use serde::Serialize;
+use axum::response::{IntoResponse, Response};
 use thiserror::Error;
 
 use crate::{
     auth::{password::PasswordError, session::SessionError},
+    problem::{FieldError, Kind, Problem},
     store::StoreError,
 };
 
@@ -35,15 +31,6 @@ pub enum StartError {
     /// Signals can't be received.
     #[error("can't wait for SIGTERM: {0}")]
     Signals(std::io::Error),
-}
-
-/// One thing wrong with one field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FieldError {
-    /// The field, as the client calls it; empty for the body as a whole.
-    pub field: Cow<'static, str>,
-    /// What it should be.
-    pub message: String,
 }
 
 /// Every answer that is not a success.
@@ -73,15 +60,27 @@ pub enum ApiError {
     /// 409: another account has the e-mail.
     #[error("an account with this e-mail exists; log in, or register with another")]
     EmailTaken,
+    /// 412: the task is not at the version that `If-Match` names.
+    #[error("the task has changed since it was read; get it again, and repeat the change with its new ETag")]
+    PreconditionFailed,
     /// 413: more than [`crate::http::MAX_BODY`].
     #[error("the body is larger than 1 MiB")]
     TooLarge,
+    /// 414: more than [`crate::http::limits::MAX_URI`].
+    #[error("the address is longer than 8 KiB; a filter or cursor of this API never makes it so long")]
+    UriTooLong,
     /// 415: neither JSON nor nothing.
     #[error("the body must be JSON: send Content-Type: application/json")]
     UnsupportedMediaType,
     /// 422: readable, but not acceptable.
     #[error("the request does not pass validation; see errors")]
     Invalid(Vec<FieldError>),
+    /// 422: the idempotency key was used before, for something else.
+    #[error("this Idempotency-Key was used for another request; take a new one")]
+    KeyReused,
+    /// 431: more than [`crate::http::limits::MAX_HEADERS`].
+    #[error("the headers are larger than 32 KiB together; drop cookies that are not for this API")]
+    HeadersTooLarge,
     /// 503: a dependency is away, or this instance starts, stops or is overloaded. The cause is logged and not told.
     #[error("{detail}")]
     Unavailable {
@@ -101,20 +100,25 @@ impl ApiError {
         Self::Unavailable { detail: detail.into(), cause: String::new() }
     }
 
-    fn status(&self) -> StatusCode {
+    fn kind(&self) -> Kind {
         match self {
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::Unauthorized | Self::WrongCredentials => StatusCode::UNAUTHORIZED,
-            Self::CrossSite => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::EmailTaken => StatusCode::CONFLICT,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::BadRequest(_) => Kind::BAD_REQUEST,
+            Self::Unauthorized => Kind::UNAUTHORIZED,
+            Self::WrongCredentials => Kind::WRONG_CREDENTIALS,
+            Self::CrossSite => Kind::CROSS_SITE,
+            Self::NotFound => Kind::NOT_FOUND,
+            Self::MethodNotAllowed => Kind::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => Kind::REQUEST_TIMEOUT,
+            Self::EmailTaken => Kind::EMAIL_TAKEN,
+            Self::PreconditionFailed => Kind::PRECONDITION_FAILED,
+            Self::TooLarge => Kind::BODY_TOO_LARGE,
+            Self::UriTooLong => Kind::URI_TOO_LONG,
+            Self::UnsupportedMediaType => Kind::UNSUPPORTED_MEDIA_TYPE,
+            Self::Invalid(_) => Kind::INVALID,
+            Self::KeyReused => Kind::KEY_REUSED,
+            Self::HeadersTooLarge => Kind::HEADERS_TOO_LARGE,
+            Self::Unavailable { .. } => Kind::UNAVAILABLE,
+            Self::Internal(_) => Kind::INTERNAL,
         }
     }
 
@@ -167,42 +171,20 @@ impl From<PasswordError> for ApiError {
     }
 }
 
-/// The body of an [`ApiError`].
-#[derive(Debug, Serialize)]
-struct Problem<'a> {
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: String,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [FieldError],
+impl From<ApiError> for Problem {
+    fn from(error: ApiError) -> Self {
+        let (kind, detail) = (error.kind(), error.to_string());
+        let errors = if let ApiError::Invalid(errors) = error { errors } else { Vec::new() };
+        Self::new(kind, detail, errors)
+    }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let status = self.status();
-        let problem = Problem {
-            r#type: "about:blank",
-            title: status.canonical_reason().unwrap_or_default(),
-            status: status.as_u16(),
-            detail: self.to_string(),
-            errors: if let Self::Invalid(errors) = &self { errors } else { &[] },
-        };
-        let mut response = Response::new(Body::from(serde_json::to_vec(&problem).unwrap_or_default()));
-        *response.status_mut() = status;
-        if let Some(cause) = self.cause() {
+        let cause = self.cause();
+        let mut response = Problem::from(self).into_response();
+        if let Some(cause) = cause {
             response.extensions_mut().insert(cause);
-        }
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        match self {
-            Self::Unauthorized | Self::WrongCredentials => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            Self::Unavailable { .. } => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            _ => {}
         }
         response
     }

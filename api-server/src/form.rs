@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use jiff::{Timestamp, Unit};
 use serde_json::{Map, Value};
 
-use crate::error::{ApiError, FieldError};
+use crate::{error::ApiError, problem::FieldError};
 
 /// What a request says about a field that may also stay as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub type Rule<T> = fn(Value) -> Result<T, String>;
 /// The fields of a request, and what is wrong with them so far.
 #[derive(Debug, Default)]
 pub struct Form {
+    /// Where the fields are, as in `operations[3].task`; empty for the body itself.
+    place: String,
     fields: Map<String, Value>,
     errors: Vec<FieldError>,
 }
@@ -44,23 +46,37 @@ pub struct Form {
 impl Form {
     /// A JSON body.
     pub fn body(body: Value) -> Result<Self, ApiError> {
-        if let Value::Object(fields) = body {
-            return Ok(Self { fields, errors: Vec::new() });
+        Self::at(String::new(), body).map_err(|error| ApiError::Invalid(vec![error]))
+    }
+
+    /// An object inside a body.
+    pub fn at(place: String, value: Value) -> Result<Self, FieldError> {
+        match value {
+            Value::Object(fields) => Ok(Self { place, fields, errors: Vec::new() }),
+            _ => Err(FieldError { field: Cow::Owned(place), message: "must be a JSON object".to_owned() }),
         }
-        let mut form = Self::default();
-        form.reject("", "must be a JSON object");
-        Err(ApiError::Invalid(form.errors))
     }
 
     /// A query string's pairs. An empty value is as good as none.
-    pub fn query(pairs: Vec<(String, String)>) -> Self {
-        let fields = pairs.into_iter().filter(|(_, value)| !value.is_empty());
-        Self { fields: fields.map(|(name, value)| (name, Value::String(value))).collect(), errors: Vec::new() }
+    pub fn query(pairs: Vec<(String, String)>) -> Result<Self, ApiError> {
+        let mut form = Self::default();
+        for (name, value) in pairs {
+            if form.fields.contains_key(&name) {
+                form.errors.push(FieldError { field: Cow::Owned(name), message: "is there twice".to_owned() });
+            } else if !value.is_empty() {
+                form.fields.insert(name, Value::String(value));
+            }
+        }
+        if form.errors.is_empty() { Ok(form) } else { Err(ApiError::Invalid(form.errors)) }
     }
 
     /// Remembers that `field` is wrong.
     pub fn reject(&mut self, field: &'static str, message: impl Into<String>) {
-        self.errors.push(FieldError { field: Cow::Borrowed(field), message: message.into() });
+        let field = match self.place.as_str() {
+            "" => Cow::Borrowed(field),
+            place => Cow::Owned(format!("{place}.{field}")),
+        };
+        self.errors.push(FieldError { field, message: message.into() });
     }
 
     /// A field that must be there.

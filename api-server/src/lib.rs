@@ -14,6 +14,7 @@ pub mod http;
 pub mod id;
 pub mod log;
 pub mod metrics;
+pub mod problem;
 pub mod ready;
 pub mod redis;
 pub mod server;

@@ -101,7 +101,10 @@ async fn a_failed_login_tells_nothing(api: Api) {
     let login = async |email: &str, password: &str| {
         let reply = api.client().post("/api/auth/login", json!({"email": email, "password": password})).await;
         assert_eq!(reply.header("set-cookie"), "");
-        reply.expect(StatusCode::UNAUTHORIZED)
+        let id = reply.header("x-request-id").to_owned();
+        let mut problem = reply.expect(StatusCode::UNAUTHORIZED);
+        assert_eq!(problem["request_id"].take(), json!(id));
+        problem
     };
     let wrong = login(user.user["email"].as_str().unwrap(), "wrong password").await;
     for (email, password) in [("nobody@example.com", PASSWORD), ("not an e-mail", ""), ("", PASSWORD)] {

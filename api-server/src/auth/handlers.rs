@@ -31,7 +31,7 @@ struct LoggedIn {
 
 /// `POST /api/auth/register`
 pub async fn register(State(app): State<Arc<App>>, headers: HeaderMap, body: JsonBody) -> Result<Response, ApiError> {
-    let Registration { email, password, name } = Registration::from_form(body.0)?;
+    let Registration { email, password, name } = Registration::from_form(body.form)?;
     // Rather no account than one whose owner is answered 503 and then told that it exists.
     app.sessions.check().await?;
     let password_hash = app.passwords.hash(password).await?;
@@ -42,7 +42,7 @@ pub async fn register(State(app): State<Arc<App>>, headers: HeaderMap, body: Jso
 
 /// `POST /api/auth/login`
 pub async fn login(State(app): State<Arc<App>>, headers: HeaderMap, body: JsonBody) -> Result<Response, ApiError> {
-    let login = Login::from_form(body.0)?;
+    let login = Login::from_form(body.form)?;
     let (user, hash) = app.store.credentials(&login.email_key()).await?.unzip();
     let right = app.passwords.verify(login.password, hash).await?;
     let user = user.filter(|_| right).ok_or(ApiError::WrongCredentials)?;

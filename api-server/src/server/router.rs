@@ -17,8 +17,8 @@ use tracing::Instrument;
 use crate::{
     App, auth,
     error::{ApiError, Cause},
-    http::MAX_BODY,
-    metrics, tasks,
+    http::{MAX_BODY, headers, limits},
+    metrics, problem, tasks,
 };
 
 /// The longest that a request may take; every part of it has a shorter limit of its own.
@@ -40,12 +40,12 @@ pub fn api(app: Arc<App>) -> Router {
             "/api/tasks/{id}",
             get(tasks::handlers::get).patch(tasks::handlers::update).delete(tasks::handlers::delete),
         )
-        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+        .method_not_allowed_fallback(other_method)
         .route_layer(from_fn_with_state(Arc::clone(&app), once_started));
     Router::new()
         .route("/api/health", get(health))
         .route("/api/ready", get(ready))
-        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+        .method_not_allowed_fallback(other_method)
         .merge(served)
         .fallback(|| async { ApiError::NotFound })
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -59,6 +59,14 @@ pub fn metrics(app: Arc<App>) -> Router {
         ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], app.metrics.render()).into_response()
     };
     Router::new().route("/metrics", get(render)).fallback(|| async { ApiError::NotFound }).with_state(app)
+}
+
+/// OPTIONS asks what is allowed, and is told by the header `Allow` that axum adds, as whoever uses a method that is not.
+async fn other_method(method: Method) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    ApiError::MethodNotAllowed.into_response()
 }
 
 async fn health(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
@@ -92,11 +100,17 @@ async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("request", request_id = id.to_str().unwrap_or_default());
 
-    let answer = timeout(REQUEST_TIMEOUT, next.run(request)).instrument(span.clone()).await;
+    let (head, body) = request.into_parts();
+    let answer = match limits::check(&head) {
+        Ok(()) => timeout(REQUEST_TIMEOUT, next.run(Request::from_parts(head, body))).instrument(span.clone()).await,
+        Err(error) => Ok(error.into_response()),
+    };
     let _in_span = span.enter();
     let mut response =
         answer.unwrap_or_else(|_| ApiError::unavailable("this took too long; try again").into_response());
 
+    problem::name_request(&mut response, &id);
+    headers::complete(&mut response);
     response.headers_mut().insert(REQUEST_ID, id);
     if app.lifecycle.is_draining() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

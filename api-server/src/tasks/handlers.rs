@@ -14,7 +14,7 @@ use crate::{
     App,
     auth::CurrentUser,
     error::ApiError,
-    http::{JsonBody, QueryForm},
+    http::{JsonBody, query::QueryForm},
     id::TaskId,
     store::ListRequest,
     tasks::model::{ListQuery, NewTask, Task, TaskPatch},
@@ -31,7 +31,7 @@ pub struct Page {
 /// `POST /api/tasks`
 pub async fn create(State(app): State<Arc<App>>, user: CurrentUser, body: JsonBody) -> Result<Response, ApiError> {
     let result = async {
-        let task = NewTask::from_form(body.0)?;
+        let task = NewTask::from_form(body.form)?;
         let written = app.store.create_task(user.id, &task).await?;
         app.sessions.remember(user.id, written.mark).await;
         Ok(written.value)
@@ -83,7 +83,7 @@ pub async fn update(
     body: JsonBody,
 ) -> Result<Json<Task>, ApiError> {
     let result = async {
-        let patch = TaskPatch::from_form(body.0)?;
+        let patch = TaskPatch::from_form(body.form)?;
         if patch.is_empty() {
             return app.store.task(user.id, id, user.wrote).await?.ok_or(ApiError::NotFound);
         }

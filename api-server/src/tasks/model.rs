@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn limits() {
         let list = |pairs: &[(&str, &str)]| {
-            ListQuery::from_form(Form::query(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()))
+            ListQuery::from_form(Form::query(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())?)
         };
         assert_eq!(list(&[]).unwrap().limit, DEFAULT_LIMIT);
         assert_eq!(list(&[("limit", "100"), ("status", "")]).unwrap().limit, 100);

@@ -1,10 +1,15 @@
-//! What handlers take from a request, with this API's answers where it is not there.
+//! What handlers take from a request, with this API's answers where it is not there, and what every answer carries.
+
+pub mod etag;
+pub mod headers;
+pub mod limits;
+pub mod query;
 
 use std::time::Duration;
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, StatusCode, header, request::Parts},
     response::IntoResponse,
 };
@@ -19,7 +24,12 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A JSON body.
 #[derive(Debug)]
-pub struct JsonBody(pub Form);
+pub struct JsonBody {
+    /// Its fields.
+    pub form: Form,
+    /// As it came.
+    pub bytes: Bytes,
+}
 
 impl<S: Send + Sync> FromRequest<S> for JsonBody {
     type Rejection = ApiError;
@@ -29,30 +39,16 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
             return Err(ApiError::UnsupportedMediaType);
         }
         let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state));
-        let body = read.await.map_err(|_| ApiError::RequestTimeout)?.map_err(|rejection| {
+        let bytes = read.await.map_err(|_| ApiError::RequestTimeout)?.map_err(|rejection| {
             if rejection.into_response().status() == StatusCode::PAYLOAD_TOO_LARGE {
                 ApiError::TooLarge
             } else {
                 ApiError::BadRequest("the body broke off".into())
             }
         })?;
-        let body = serde_json::from_slice(&body)
+        let body = serde_json::from_slice(&bytes)
             .map_err(|error| ApiError::BadRequest(format!("the body is not JSON: {error}").into()))?;
-        Form::body(body).map(Self)
-    }
-}
-
-/// A query string.
-#[derive(Debug)]
-pub struct QueryForm(pub Form);
-
-impl<S: Send + Sync> FromRequestParts<S> for QueryForm {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let Query(pairs) = Query::try_from_uri(&parts.uri)
-            .map_err(|_| ApiError::BadRequest("the query string can't be read".into()))?;
-        Ok(Self(Form::query(pairs)))
+        Ok(Self { form: Form::body(body)?, bytes })
     }
 }
 
