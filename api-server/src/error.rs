@@ -138,6 +138,8 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::EmailTaken => Self::EmailTaken,
+            StoreError::KeyReused => Self::KeyReused,
+            StoreError::Overloaded => Self::unavailable("too many changes wait to be written; try again"),
             StoreError::Unavailable(cause) => {
                 Self::Unavailable { detail: "the database does not answer; try again".into(), cause }
             }

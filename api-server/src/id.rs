@@ -18,6 +18,7 @@
 //!   gets a sequence that starts at `k` and increments by the greatest number of shards there will be.
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 /// 2020-01-01T00:00:00Z in seconds since 1970.
 const EPOCH: i64 = 1_577_836_800;
@@ -27,7 +28,7 @@ const SEQUENCE_BITS: u32 = 21;
 const MAX: i64 = (1 << 53) - 1;
 
 /// The id of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TaskId(i64);
 
 impl TaskId {

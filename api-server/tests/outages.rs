@@ -45,14 +45,15 @@ async fn eight_instances_migrate_at_once() {
     let instances = join_all((0..8).map(|_| Api::on(&services))).await;
 
     let log: String = instances.iter().map(Api::log).collect();
-    assert_eq!(log.matches("migrated the schema").count(), 2, "each migration once\n{log}");
     assert!(!log.contains("waiting for the database"), "they wait for each other without failing\n{log}");
     let admin = services.admin_here().await;
     let one = |sql: &'static str| async {
         let row = admin.query_one(sql, &[]).await.unwrap();
         row.get::<_, i64>(0)
     };
-    assert_eq!(one("SELECT count(*) FROM schema_migrations").await, 2);
+    let migrations = usize::try_from(one("SELECT count(*) FROM schema_migrations").await).unwrap();
+    assert!(migrations > 0);
+    assert_eq!(log.matches("migrated the schema").count(), migrations, "each migration once\n{log}");
     // This month, three more, and the one for everything else.
     assert_eq!(one("SELECT count(*) FROM pg_inherits WHERE inhparent = 'tasks'::regclass").await, 5);
     for api in &instances {

@@ -1,10 +1,12 @@
 //! Users and tasks, in PostgreSQL or in SQLite: one interface, two real implementations, one suite of tests.
 
+mod change;
 mod postgres;
 mod sqlite;
 
 use std::path::Path;
 
+pub use change::{Idempotency, IdempotencyKey, Operation, Outcome};
 use thiserror::Error;
 
 use crate::{
@@ -12,7 +14,9 @@ use crate::{
     id::TaskId,
     tasks::{
         cursor::Position,
-        model::{Filter, NewTask, Task, TaskPatch},
+        model::{Filter, Task},
+        search::SearchQuery,
+        summary::Summary,
     },
 };
 
@@ -22,6 +26,12 @@ pub enum StoreError {
     /// Another account has this e-mail.
     #[error("an account with this e-mail exists")]
     EmailTaken,
+    /// The idempotency key belongs to another request.
+    #[error("this idempotency key was used for another request")]
+    KeyReused,
+    /// More writes wait than it will get to in time. Nothing was changed.
+    #[error("too many writes wait for the database")]
+    Overloaded,
     /// It does not answer, and nothing was changed.
     #[error("{0}")]
     Unavailable(String),
@@ -33,8 +43,11 @@ pub enum StoreError {
     Broken(String),
 }
 
-/// The transaction of a write: what a replica must have seen to show the writer what they wrote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A write's place among its user's writes: of two, the later one has the greater mark. It is the version of everything that is known of
+/// a user: *what was read at version v shows every write of the user's whose mark is at most v.*
+///
+/// On PostgreSQL it is the id of the write's transaction, on SQLite the number of the commit since the process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mark(pub i64);
 
 /// The result of a write.
@@ -42,8 +55,10 @@ pub struct Mark(pub i64);
 pub struct Written<T> {
     /// What was written.
     pub value: T,
-    /// By which transaction, where a replica could lag behind it.
+    /// By which write; none where nothing had to be changed.
     pub mark: Option<Mark>,
+    /// It was written when the same request came before: see [`Idempotency`].
+    pub replayed: bool,
 }
 
 /// An account to be made.
@@ -66,6 +81,28 @@ pub struct ListRequest {
     pub after: Option<Position>,
     /// How many at most.
     pub limit: i64,
+}
+
+/// A piece of what a search finds, newest first: unlike an order by relevance, it goes on where it ended whatever is written meanwhile.
+#[derive(Clone, Debug)]
+pub struct SearchRequest {
+    /// What to find.
+    pub query: SearchQuery,
+    /// Only those after this place.
+    pub after: Option<Position>,
+    /// How many at most.
+    pub limit: i64,
+}
+
+/// A user's tasks at one moment.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Newest first.
+    pub tasks: Vec<Task>,
+    /// Whether these are all of them.
+    pub complete: bool,
+    /// It shows every write of the user's up to this one.
+    pub version: Mark,
 }
 
 /// The store.
@@ -132,9 +169,17 @@ impl Store {
         on!(self, store => store.user(id, wrote))
     }
 
-    /// Makes a task.
-    pub async fn create_task(&self, user_id: i64, task: &NewTask) -> Result<Written<Task>, StoreError> {
-        on!(self, store => store.create_task(user_id, task))
+    /// All changes of a request, in order, each on its own, and in one transaction: outcomes as many as operations.
+    ///
+    /// With an [`Idempotency`] whose key the user sent before, nothing is changed and the outcomes of that time are told again, however many
+    /// such requests come at once. Keys are kept for 24 hours.
+    pub async fn apply(
+        &self,
+        user_id: i64,
+        operations: Vec<Operation>,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Written<Vec<Outcome>>, StoreError> {
+        on!(self, store => store.apply(user_id, operations, idempotency))
     }
 
     /// Some of a user's tasks.
@@ -152,18 +197,23 @@ impl Store {
         on!(self, store => store.task(user_id, id, wrote))
     }
 
-    /// Changes a task, if it is this user's.
-    pub async fn update_task(
+    /// Some of what a search finds among a user's tasks.
+    pub async fn search_tasks(
         &self,
         user_id: i64,
-        id: TaskId,
-        patch: &TaskPatch,
-    ) -> Result<Option<Written<Task>>, StoreError> {
-        on!(self, store => store.update_task(user_id, id, patch))
+        search: &SearchRequest,
+        wrote: Option<Mark>,
+    ) -> Result<Vec<Task>, StoreError> {
+        on!(self, store => store.search_tasks(user_id, search, wrote))
     }
 
-    /// Deletes a task, if it is this user's.
-    pub async fn delete_task(&self, user_id: i64, id: TaskId) -> Result<Option<Written<()>>, StoreError> {
-        on!(self, store => store.delete_task(user_id, id))
+    /// How many tasks a user has. On PostgreSQL it is as old as the last refresh of its materialized view (plan section 6.1).
+    pub async fn summary(&self, user_id: i64) -> Result<Summary, StoreError> {
+        on!(self, store => store.summary(user_id))
+    }
+
+    /// The newest of a user's tasks, at most `most` of them, at one moment.
+    pub async fn load_view(&self, user_id: i64, most: usize, wrote: Option<Mark>) -> Result<View, StoreError> {
+        on!(self, store => store.load_view(user_id, most, wrote))
     }
 }

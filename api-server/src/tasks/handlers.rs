@@ -16,7 +16,7 @@ use crate::{
     error::ApiError,
     http::{JsonBody, query::QueryForm},
     id::TaskId,
-    store::ListRequest,
+    store::{ListRequest, Operation, Outcome},
     tasks::model::{ListQuery, NewTask, Task, TaskPatch},
 };
 
@@ -32,9 +32,7 @@ pub struct Page {
 pub async fn create(State(app): State<Arc<App>>, user: CurrentUser, body: JsonBody) -> Result<Response, ApiError> {
     let result = async {
         let task = NewTask::from_form(body.form)?;
-        let written = app.store.create_task(user.id, &task).await?;
-        app.sessions.remember(user.id, written.mark).await;
-        Ok(written.value)
+        apply(&app, &user, Operation::Create(task)).await?.ok_or(ApiError::NotFound)
     };
     let result = result.await;
     app.metrics.task_operation("create", &result);
@@ -84,12 +82,7 @@ pub async fn update(
 ) -> Result<Json<Task>, ApiError> {
     let result = async {
         let patch = TaskPatch::from_form(body.form)?;
-        if patch.is_empty() {
-            return app.store.task(user.id, id, user.wrote).await?.ok_or(ApiError::NotFound);
-        }
-        let written = app.store.update_task(user.id, id, &patch).await?.ok_or(ApiError::NotFound)?;
-        app.sessions.remember(user.id, written.mark).await;
-        Ok(written.value)
+        apply(&app, &user, Operation::Update { id, patch, expected: None }).await?.ok_or(ApiError::NotFound)
     };
     let result = result.await;
     app.metrics.task_operation("update", &result);
@@ -99,11 +92,21 @@ pub async fn update(
 /// `DELETE /api/tasks/{id}`
 pub async fn delete(State(app): State<Arc<App>>, user: CurrentUser, id: TaskId) -> Result<StatusCode, ApiError> {
     let result = async {
-        let written = app.store.delete_task(user.id, id).await?.ok_or(ApiError::NotFound)?;
-        app.sessions.remember(user.id, written.mark).await;
+        apply(&app, &user, Operation::Delete { id, expected: None }).await?;
         Ok(StatusCode::NO_CONTENT)
     };
     let result = result.await;
     app.metrics.task_operation("delete", &result);
     result
+}
+
+/// Does one operation, and returns the task that is there after it.
+async fn apply(app: &App, user: &CurrentUser, operation: Operation) -> Result<Option<Task>, ApiError> {
+    let mut written = app.store.apply(user.id, vec![operation], None).await?;
+    app.sessions.remember(user.id, written.mark).await;
+    match written.value.pop() {
+        Some(Outcome::Created(task) | Outcome::Updated(task)) => Ok(Some(task)),
+        Some(Outcome::Deleted(_)) => Ok(None),
+        Some(Outcome::NotFound | Outcome::Conflict) | None => Err(ApiError::NotFound),
+    }
 }

@@ -4,3 +4,4 @@ pub mod cursor;
 pub mod handlers;
 pub mod model;
 pub mod search;
+pub mod summary;

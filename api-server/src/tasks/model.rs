@@ -1,7 +1,7 @@
 //! A task, and what may be said about one.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
 use crate::{
@@ -55,6 +55,13 @@ macro_rules! words {
                 serializer.serialize_str(self.as_str())
             }
         }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let word = String::deserialize(deserializer)?;
+                Self::from_word(&word).ok_or_else(|| D::Error::unknown_variant(&word, &[$($word),+]))
+            }
+        }
     };
 }
 
@@ -84,6 +91,10 @@ words!(
     Urgent = "urgent"
 );
 
+/// How often a task was changed: 1 when it is made, one more with every change. Clients see it as the task's `ETag`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Version(pub i64);
+
 /// A task as it is kept and shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Task {
@@ -91,6 +102,9 @@ pub struct Task {
     pub id: i64,
     /// Whose it is.
     pub user_id: i64,
+    /// Which of the task's states this is.
+    #[serde(skip)]
+    pub version: Version,
     /// What is to be done.
     pub title: String,
     /// More about it.

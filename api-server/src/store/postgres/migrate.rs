@@ -14,6 +14,8 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 const MIGRATIONS: &[(i32, &str, &str)] = &[
     (1, "accounts and tasks", include_str!("migrations/0001_accounts_and_tasks.sql")),
     (2, "partitions", include_str!("migrations/0002_partitions.sql")),
+    (3, "changes", include_str!("migrations/0003_changes.sql")),
+    (4, "summaries", include_str!("migrations/0004_summaries.sql")),
 ];
 
 /// Applies what was not applied yet. All of it is one transaction that holds a lock of its own length, so this goes through a pooler, and an

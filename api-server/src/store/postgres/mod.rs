@@ -19,29 +19,24 @@
 //! transaction's id is exact in one statement each way, and holds on a replica that was promoted as well. What it costs: a transaction that
 //! stays open on the primary for long keeps `xmin` back, and readers who wrote since go to the primary until it is over.
 
+mod changes;
 mod migrate;
 mod pool;
+mod reads;
+mod rows;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
-use tokio_postgres::{Config, Row, types::FromSql};
+use tokio_postgres::{Config, Row};
 
-use super::{ListRequest, Mark, NewUser, StoreError, Written};
-use crate::{
-    auth::model::User,
-    form::Change,
-    id::TaskId,
-    tasks::{
-        cursor::Position,
-        model::{NewTask, Priority, Status, Task, TaskPatch},
-    },
-};
+use super::{Mark, NewUser, StoreError, Written};
+use crate::auth::model::User;
 use pool::{Effect, Failure, Params, Pool};
+use rows::{USER, column, no_row, read_user};
 
 /// What a request waits for the primary at most, tries and pauses together.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -57,8 +52,6 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_m
 /// How many months ahead there are partitions.
 const MONTHS_AHEAD: i32 = 3;
 
-const USER: &str = "id, email, name, created_at";
-const TASK: &str = "id, user_id, title, description, status, priority, created_at, updated_at, due_date";
 /// The transaction of a write.
 const MARK: &str = "pg_current_xact_id()::text::bigint AS mark";
 
@@ -152,99 +145,6 @@ impl Postgres {
     pub(super) async fn user(&self, id: i64, wrote: Option<Mark>) -> Result<Option<User>, StoreError> {
         let sql = |fresh: &str| format!("SELECT {USER} FROM users WHERE id = $1{fresh}");
         self.read(&sql, &[&id], wrote).await?.first().map(read_user).transpose()
-    }
-
-    pub(super) async fn create_task(&self, user_id: i64, task: &NewTask) -> Result<Written<Task>, StoreError> {
-        // now() is one instant within a statement, so the id's second is the row's.
-        let sql = format!(
-            "INSERT INTO tasks (id, user_id, title, description, status, priority, created_at, updated_at, due_date)
-             VALUES (task_id(now()), $1, $2, $3, $4, $5, now(), now(), $6) RETURNING {TASK}, {MARK}"
-        );
-        let NewTask { title, description, status, priority, due_date } = task;
-        let params: Params<'_> = &[&user_id, title, description, &status.as_str(), &priority.as_str(), due_date];
-        let rows = self.write(Repeatable::No, &sql, params).await?;
-        written(rows.first().ok_or_else(no_row)?, read_task)
-    }
-
-    pub(super) async fn list_tasks(
-        &self,
-        user_id: i64,
-        list: &ListRequest,
-        wrote: Option<Mark>,
-    ) -> Result<Vec<Task>, StoreError> {
-        let ListRequest { filter, after, limit } = list;
-        let priority = filter.priority.map(Priority::as_str);
-        let mut params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> = vec![&user_id, limit];
-        let mut conditions = vec!["user_id = $1".to_owned()];
-        if let Some(status) = filter.status {
-            // A constant, so that the planner sees which of them the partial index holds.
-            conditions.push(format!("status = '{}'", status.as_str()));
-        }
-        if let Some(priority) = &priority {
-            params.push(priority);
-            conditions.push(format!("priority = ${}", params.len()));
-        }
-        if let Some(Position { created_at, id }) = after {
-            params.push(created_at);
-            params.push(id);
-            let (at, id) = (params.len() - 1, params.len());
-            // The first condition says nothing new, but only it tells the planner which partitions are too young.
-            conditions.push(format!("created_at <= ${at} AND (created_at, id) < (${at}, ${id})"));
-        }
-        let conditions = conditions.join(" AND ");
-        let sql = |fresh: &str| {
-            format!("SELECT {TASK} FROM tasks WHERE {conditions}{fresh} ORDER BY created_at DESC, id DESC LIMIT $2")
-        };
-        self.read(&sql, &params, wrote).await?.iter().map(read_task).collect()
-    }
-
-    pub(super) async fn task(&self, user_id: i64, id: TaskId, wrote: Option<Mark>) -> Result<Option<Task>, StoreError> {
-        let (from, to) = id.created_within();
-        let sql = |fresh: &str| {
-            format!(
-                "SELECT {TASK} FROM tasks
-                 WHERE id = $1 AND created_at >= $2 AND created_at < $3 AND user_id = $4{fresh}"
-            )
-        };
-        self.read(&sql, &[&id.get(), &from, &to, &user_id], wrote).await?.first().map(read_task).transpose()
-    }
-
-    pub(super) async fn update_task(
-        &self,
-        user_id: i64,
-        id: TaskId,
-        patch: &TaskPatch,
-    ) -> Result<Option<Written<Task>>, StoreError> {
-        let (from, to) = id.created_within();
-        let sql = format!(
-            "UPDATE tasks SET title = coalesce($5, title), status = coalesce($6, status), priority = coalesce($7, priority),
-                description = CASE WHEN $8 THEN $9 ELSE description END,
-                due_date = CASE WHEN $10 THEN $11 ELSE due_date END, updated_at = now()
-             WHERE id = $1 AND created_at >= $2 AND created_at < $3 AND user_id = $4 RETURNING {TASK}, {MARK}"
-        );
-        let TaskPatch { title, description, status, priority, due_date } = patch;
-        let (status, priority) = (status.map(Status::as_str), priority.map(Priority::as_str));
-        let (sets_description, description) = change(description);
-        let (sets_due_date, due_date) = change(due_date);
-        #[rustfmt::skip]
-        let params: Params<'_> = &[
-            &id.get(), &from, &to, &user_id, title, &status, &priority,
-            &sets_description, &description, &sets_due_date, &due_date,
-        ];
-        // Twice the same change is the same change.
-        let rows = self.write(Repeatable::Yes, &sql, params).await?;
-        rows.first().map(|row| written(row, read_task)).transpose()
-    }
-
-    pub(super) async fn delete_task(&self, user_id: i64, id: TaskId) -> Result<Option<Written<()>>, StoreError> {
-        let (from, to) = id.created_within();
-        let sql = format!(
-            "DELETE FROM tasks WHERE id = $1 AND created_at >= $2 AND created_at < $3 AND user_id = $4 RETURNING {MARK}"
-        );
-        // Not tried again when nobody knows: the second try would not find it and call a success a 404.
-        let params: Params<'_> = &[&id.get(), &from, &to, &user_id];
-        let rows = self.write(Repeatable::No, &sql, params).await?;
-        rows.first().map(|row| written(row, |_| Ok(()))).transpose()
     }
 
     /// Runs a write on the primary. During a failover it is tried again for as long as a client would wait, if it did nothing or may do it
@@ -382,51 +282,6 @@ impl From<Failure> for StoreError {
     }
 }
 
-fn no_row() -> StoreError {
-    StoreError::Broken("a statement that returns a row returned none".to_owned())
-}
-
-fn column<'a, T: FromSql<'a>>(
-    row: &'a Row,
-    name: impl tokio_postgres::row::RowIndex + std::fmt::Display,
-) -> Result<T, StoreError> {
-    row.try_get(name).map_err(|error| StoreError::Broken(error.to_string()))
-}
-
 fn written<T>(row: &Row, read: impl FnOnce(&Row) -> Result<T, StoreError>) -> Result<Written<T>, StoreError> {
-    Ok(Written { value: read(row)?, mark: Some(Mark(column(row, "mark")?)) })
-}
-
-fn read_user(row: &Row) -> Result<User, StoreError> {
-    Ok(User {
-        id: column(row, "id")?,
-        email: column(row, "email")?,
-        name: column(row, "name")?,
-        created_at: column(row, "created_at")?,
-    })
-}
-
-fn read_task(row: &Row) -> Result<Task, StoreError> {
-    let status: &str = column(row, "status")?;
-    let priority: &str = column(row, "priority")?;
-    Ok(Task {
-        id: column(row, "id")?,
-        user_id: column(row, "user_id")?,
-        title: column(row, "title")?,
-        description: column(row, "description")?,
-        status: Status::from_word(status).ok_or_else(|| StoreError::Broken(format!("status {status:?}")))?,
-        priority: Priority::from_word(priority).ok_or_else(|| StoreError::Broken(format!("priority {priority:?}")))?,
-        created_at: column(row, "created_at")?,
-        updated_at: column(row, "updated_at")?,
-        due_date: column::<Option<Timestamp>>(row, "due_date")?,
-    })
-}
-
-/// Whether there is a change, and to what.
-fn change<T>(change: &Change<T>) -> (bool, Option<&T>) {
-    match change {
-        Change::Keep => (false, None),
-        Change::Clear => (true, None),
-        Change::Set(value) => (true, Some(value)),
-    }
+    Ok(Written { value: read(row)?, mark: Some(Mark(column(row, "mark")?)), replayed: false })
 }

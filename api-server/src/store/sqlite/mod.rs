@@ -1,5 +1,6 @@
 //! The store in a file, for one process alone: WAL, one thread that writes, some that read.
 
+mod changes;
 mod threads;
 
 use std::{
@@ -17,14 +18,15 @@ use rusqlite::{
     types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
 };
 
-use super::{ListRequest, Mark, NewUser, StoreError, Written};
+use super::{ListRequest, Mark, NewUser, SearchRequest, StoreError, View, Written};
 use crate::{
     auth::model::User,
-    form::Change,
     id::TaskId,
     tasks::{
         cursor::Position,
-        model::{NewTask, Priority, Status, Task, TaskPatch},
+        model::{Priority, Status, Task, Version},
+        search::Term,
+        summary::Summary,
     },
 };
 use threads::Threads;
@@ -38,7 +40,7 @@ const READERS: usize = 2;
 const BUSY: Duration = Duration::from_secs(5);
 
 const USER: &str = "id, email, name, created_at";
-const TASK: &str = "id, user_id, title, description, status, priority, created_at, updated_at, due_date";
+const TASK: &str = "id, user_id, version, title, description, status, priority, created_at, updated_at, due_date";
 
 /// See the module.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub(super) struct Sqlite {
     readers: Threads,
     /// The greatest id so far; the next is greater, also when its second is the same.
     last_id: Arc<AtomicI64>,
+    /// How many commits there were: see [`Mark`].
+    commits: Arc<AtomicI64>,
 }
 
 impl Sqlite {
@@ -62,7 +66,7 @@ impl Sqlite {
         let writer = Threads::start("sqlite-writer", vec![open()?])?;
         let readers = (0..READERS).map(|_| open()).collect::<Result<_, _>>()?;
         let readers = Threads::start("sqlite-reader", readers)?;
-        Ok(Self { writer, readers, last_id: Arc::default() })
+        Ok(Self { writer, readers, last_id: Arc::default(), commits: Arc::default() })
     }
 
     pub(super) async fn prepare(&self) -> Result<(), StoreError> {
@@ -120,23 +124,6 @@ impl Sqlite {
         self.read(move |connection| connection.prepare_cached(&sql)?.query_row([id], read_user).optional()).await
     }
 
-    pub(super) async fn create_task(&self, user_id: i64, task: &NewTask) -> Result<Written<Task>, StoreError> {
-        let sql = format!("INSERT INTO tasks ({TASK}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8) RETURNING {TASK}");
-        let (task, last_id) = (task.clone(), Arc::clone(&self.last_id));
-        let made = self.write(move |connection| {
-            let now = Timestamp::now();
-            // Only this thread makes ids.
-            let id = TaskId::first_of(now).get().max(last_id.load(Ordering::Relaxed) + 1);
-            let NewTask { title, description, status, priority, due_date } = task;
-            let (status, priority) = (status.as_str(), priority.as_str());
-            let params = (id, user_id, title, description, status, priority, Micros(now), due_date.map(Micros));
-            let made = connection.prepare_cached(&sql)?.query_row(params, read_task)?;
-            last_id.store(id, Ordering::Relaxed);
-            Ok(made)
-        });
-        made.await.map(written)
-    }
-
     pub(super) async fn list_tasks(
         &self,
         user_id: i64,
@@ -176,43 +163,66 @@ impl Sqlite {
         .await
     }
 
-    pub(super) async fn update_task(
+    /// Compares words as they are.
+    pub(super) async fn search_tasks(
         &self,
         user_id: i64,
-        id: TaskId,
-        patch: &TaskPatch,
-    ) -> Result<Option<Written<Task>>, StoreError> {
-        let sql = format!(
-            "UPDATE tasks SET title = coalesce(?3, title), status = coalesce(?4, status), priority = coalesce(?5, priority),
-                description = CASE WHEN ?6 THEN ?7 ELSE description END,
-                due_date = CASE WHEN ?8 THEN ?9 ELSE due_date END, updated_at = ?10
-             WHERE id = ?1 AND user_id = ?2 RETURNING {TASK}"
-        );
-        let TaskPatch { title, description, status, priority, due_date } = patch.clone();
-        let changed = self.write(move |connection| {
-            let (sets_description, sets_due_date) = (description != Change::Keep, due_date != Change::Keep);
-            let params = (
-                id.get(),
-                user_id,
-                title,
-                status.map(Status::as_str),
-                priority.map(Priority::as_str),
-                sets_description,
-                description.value(),
-                sets_due_date,
-                due_date.value().map(Micros),
-                Micros(Timestamp::now()),
-            );
-            connection.prepare_cached(&sql)?.query_row(params, read_task).optional()
-        });
-        Ok(changed.await?.map(written))
+        search: &SearchRequest,
+        _: Option<Mark>,
+    ) -> Result<Vec<Task>, StoreError> {
+        let SearchRequest { query, after, limit } = search.clone();
+        self.read(move |connection| {
+            let (at, id) = after.map(|Position { created_at, id }| (Micros(created_at), id)).unzip();
+            let mut conditions = vec!["user_id = ?1".to_owned()];
+            let mut params: Vec<&dyn ToSql> = vec![&user_id, &limit];
+            let terms = query.terms().iter().map(|Term { text, excluded }| (text.to_lowercase(), *excluded));
+            let terms: Vec<_> = terms.collect();
+            for (text, excluded) in &terms {
+                params.push(text);
+                let found = format!("instr(lower(title || ' ' || coalesce(description, '')), ?{}) > 0", params.len());
+                conditions.push(if *excluded { format!("NOT {found}") } else { found });
+            }
+            if let (Some(at), Some(id)) = (&at, &id) {
+                params.extend([at as &dyn ToSql, id]);
+                conditions.push(format!("(created_at, id) < (?{}, ?{})", params.len() - 1, params.len()));
+            }
+            let conditions = conditions.join(" AND ");
+            let sql = format!("SELECT {TASK} FROM tasks WHERE {conditions} ORDER BY created_at DESC, id DESC LIMIT ?2");
+            connection.prepare_cached(&sql)?.query_map(params.as_slice(), read_task)?.collect()
+        })
+        .await
     }
 
-    pub(super) async fn delete_task(&self, user_id: i64, id: TaskId) -> Result<Option<Written<()>>, StoreError> {
-        let sql = "DELETE FROM tasks WHERE id = ?1 AND user_id = ?2";
-        let deleted =
-            self.write(move |connection| connection.prepare_cached(sql)?.execute((id.get(), user_id))).await?;
-        Ok((deleted > 0).then(|| written(())))
+    pub(super) async fn summary(&self, user_id: i64) -> Result<Summary, StoreError> {
+        self.read(move |connection| {
+            let mut summary = Summary::new(Timestamp::now());
+            let sql = "SELECT status, priority, count(*) FROM tasks WHERE user_id = ?1 GROUP BY status, priority";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query([user_id])?;
+            while let Some(row) = rows.next()? {
+                summary.add(row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?.unsigned_abs());
+            }
+            Ok(summary)
+        })
+        .await
+    }
+
+    pub(super) async fn load_view(&self, user_id: i64, most: usize, _: Option<Mark>) -> Result<View, StoreError> {
+        let commits = Arc::clone(&self.commits);
+        self.read(move |connection| {
+            // Before the snapshot: it shows all of these, and perhaps more.
+            let version = Mark(commits.load(Ordering::Acquire));
+            let sql = format!("SELECT {TASK} FROM tasks WHERE user_id = ?1 ORDER BY created_at DESC, id DESC LIMIT ?2");
+            let limit = i64::try_from(most).unwrap_or(i64::MAX - 1) + 1;
+            let mut tasks: Vec<Task> = connection
+                .prepare_cached(&sql)?
+                .query_map([user_id, limit], read_task)?
+                .collect::<rusqlite::Result<_>>()?;
+            let complete = tasks.len() <= most;
+            tasks.truncate(most);
+            Ok(View { tasks, complete, version })
+        })
+        .await
     }
 
     async fn write<T: Send + 'static>(
@@ -273,7 +283,7 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 fn written<T>(value: T) -> Written<T> {
-    Written { value, mark: None }
+    Written { value, mark: None, replayed: false }
 }
 
 fn read_user(row: &Row<'_>) -> rusqlite::Result<User> {
@@ -289,6 +299,7 @@ fn read_task(row: &Row<'_>) -> rusqlite::Result<Task> {
     Ok(Task {
         id: row.get("id")?,
         user_id: row.get("user_id")?,
+        version: Version(row.get("version")?),
         title: row.get("title")?,
         description: row.get("description")?,
         status: row.get("status")?,

@@ -15,12 +15,17 @@ CREATE TABLE readiness (
     written_at timestamptz NOT NULL
 );
 
--- An id is the second of created_at (from 2020 on) and 21 bits of a sequence; api-server/src/id.rs says why. `at` is the row's created_at.
--- CACHE keeps sessions from queueing for the sequence; it costs holes, and the order within a second.
+-- An id is the second of created_at (from 2020 on), 15 bits of a sequence and 6 bits of shard; api-server/src/id.rs says why. `at` is the
+-- row's created_at. CACHE keeps sessions from queueing for the sequence; it costs holes, and the order within a second.
 CREATE SEQUENCE task_id_seq AS bigint CACHE 32;
 
 CREATE FUNCTION task_id(at timestamptz) RETURNS bigint LANGUAGE sql VOLATILE AS $$
-    SELECT ((floor(extract(epoch FROM at))::bigint - 1577836800) << 21) | (nextval('task_id_seq') & 2097151)
+    SELECT ((floor(extract(epoch FROM at))::bigint - 1577836800) << 21) | ((nextval('task_id_seq') & 32767) << 6)
+$$;
+
+-- The second that an id carries, in which its row's created_at is.
+CREATE FUNCTION task_second(id bigint) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT to_timestamp((id >> 21) + 1577836800)
 $$;
 
 -- timestamptz, not timestamp: the other one has no zone, and means another instant wherever the server's setting differs.
@@ -28,6 +33,7 @@ $$;
 CREATE TABLE tasks (
     id bigint NOT NULL,
     user_id bigint NOT NULL,
+    version bigint NOT NULL DEFAULT 1,
     title varchar(255) NOT NULL,
     description text,
     status varchar(20) NOT NULL CHECK (status IN ('pending', 'in_progress', 'completed')),
@@ -35,6 +41,8 @@ CREATE TABLE tasks (
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     due_date timestamptz,
+    -- coalesce: the concatenation with a description that is NULL is NULL, and such tasks would never be found.
+    search tsvector NOT NULL GENERATED ALWAYS AS (to_tsvector('english', title || ' ' || coalesce(description, ''))) STORED,
     PRIMARY KEY (id, created_at)
 ) PARTITION BY RANGE (created_at);
 
@@ -51,5 +59,6 @@ CREATE INDEX idx_tasks_status ON tasks (user_id, priority, created_at DESC, id D
 -- Lists by status; counts by status and priority from the index alone.
 CREATE INDEX idx_tasks_covering ON tasks (user_id, status, created_at DESC, id DESC) INCLUDE (title, priority, due_date);
 
--- coalesce: the concatenation with a description that is NULL is NULL, and such tasks would never be found.
-CREATE INDEX idx_tasks_search ON tasks USING gin (to_tsvector('english', title || ' ' || coalesce(description, '')));
+-- With the user in it, one user's matches are found without sifting everyone's. btree_gin gives GIN the operators for a bigint.
+CREATE EXTENSION IF NOT EXISTS btree_gin;
+CREATE INDEX idx_tasks_search ON tasks USING gin (user_id, search);

@@ -20,12 +20,14 @@ BEGIN
         partition_name := 'tasks_' || to_char(month_begins AT TIME ZONE 'UTC', 'YYYY_MM');
         CONTINUE WHEN to_regclass(partition_name) IS NOT NULL;
         -- Attached rather than made in place, since that would lock all of tasks.
-        EXECUTE format('CREATE TABLE %I (LIKE tasks INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', partition_name);
+        EXECUTE format('CREATE TABLE %I (LIKE tasks INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED)', partition_name);
         -- Rows that came before their month did are in tasks_default, and would make it refuse the new neighbour.
         LOCK TABLE tasks_default IN ACCESS EXCLUSIVE MODE;
         EXECUTE format(
-            'WITH moved AS (DELETE FROM tasks_default WHERE created_at >= %L AND created_at < %L RETURNING *)
-             INSERT INTO %I SELECT * FROM moved', month_begins, month_ends, partition_name);
+            'WITH moved AS (DELETE FROM tasks_default WHERE created_at >= %1$L AND created_at < %2$L RETURNING *)
+             INSERT INTO %3$I (id, user_id, version, title, description, status, priority, created_at, updated_at, due_date)
+             SELECT id, user_id, version, title, description, status, priority, created_at, updated_at, due_date FROM moved',
+            month_begins, month_ends, partition_name);
         EXECUTE format('ALTER TABLE tasks ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
             partition_name, month_begins, month_ends);
         made := made + 1;

@@ -16,6 +16,7 @@ CREATE TABLE readiness (
 CREATE TABLE tasks (
     id INTEGER PRIMARY KEY,
     user_id INTEGER NOT NULL REFERENCES users (id),
+    version INTEGER NOT NULL,
     title TEXT NOT NULL,
     description TEXT,
     status TEXT NOT NULL CHECK (status IN ('pending', 'in_progress', 'completed')),
@@ -27,3 +28,13 @@ CREATE TABLE tasks (
 
 CREATE INDEX idx_tasks_user_id ON tasks (user_id, created_at DESC, id DESC);
 CREATE INDEX idx_tasks_status ON tasks (user_id, status, created_at DESC, id DESC);
+
+-- The answers to requests that may come again.
+CREATE TABLE idempotency_keys (
+    user_id INTEGER NOT NULL REFERENCES users (id),
+    key TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    outcomes TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (user_id, key)
+) STRICT, WITHOUT ROWID;
