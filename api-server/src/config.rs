@@ -2,8 +2,9 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use jiff::SignedDuration;
+use lapin::uri::{AMQPScheme, AMQPUri};
 use thiserror::Error;
 
 use crate::log::LogFormat;
@@ -16,7 +17,12 @@ Examples:
   DATABASE_URL=postgres://tasks:…@tasks-pooler:6432/tasks \\
   DATABASE_READ_URL=postgres://tasks:…@tasks-pooler:6432/tasks_ro \\
   SESSIONS_URL=redis://:…@tasks-sessions:6379 \\
+  AMQP_URL=amqp://tasks:…@tasks-messaging:5672 \\
   SIGNING_KEY=… task-api --listen 0.0.0.0:8080    on the platform
+
+  DATABASE_URL=postgres://tasks:…@tasks-pooler:6432/tasks \\
+  AMQP_URL=amqp://tasks:…@tasks-messaging:5672 \\
+  task-api worker --listen 0.0.0.0:8080           beside it, one or more
 
   curl -X POST localhost:8080/api/auth/register -H 'content-type: application/json' \\
        -d '{\"email\": \"me@example.com\", \"password\": \"correct horse\"}'";
@@ -25,16 +31,20 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "task-api", version, after_help = EXAMPLES)]
 pub struct Args {
-    /// Address that serves the API
-    #[arg(long, env = "TASK_API_LISTEN", default_value = "127.0.0.1:8080")]
+    /// What to do; without, serve the API
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Address that serves the API; of a worker, only its health
+    #[arg(long, global = true, env = "TASK_API_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
     /// Address that serves /metrics
-    #[arg(long, env = "TASK_API_METRICS_LISTEN", default_value = "127.0.0.1:9090")]
+    #[arg(long, global = true, env = "TASK_API_METRICS_LISTEN", default_value = "127.0.0.1:9090")]
     pub metrics_listen: SocketAddr,
 
     /// Where users and tasks are kept: postgres://…, or the path of a SQLite file
-    #[arg(long, env = "DATABASE_URL", default_value = "task-api.db", hide_env_values = true)]
+    #[arg(long, global = true, env = "DATABASE_URL", default_value = "task-api.db", hide_env_values = true)]
     pub database_url: String,
 
     /// PostgreSQL replicas that answer reads: postgres://…
@@ -53,9 +63,49 @@ pub struct Args {
     #[arg(long, env = "SIGNING_KEY", hide_env_values = true)]
     pub signing_key: Option<String>,
 
+    /// RabbitMQ that is told of every change of a task: amqp://…; without it no event is kept. Needs PostgreSQL, and a worker
+    #[arg(long, global = true, env = "AMQP_URL", hide_env_values = true)]
+    pub amqp_url: Option<String>,
+
     /// How log lines look [default: text on a terminal, json otherwise]
-    #[arg(long, env = "LOG_FORMAT")]
+    #[arg(long, global = true, env = "LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
+}
+
+/// What `task-api` does other than serve.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Does the work beside requests on PostgreSQL: relays events, refreshes summaries, keeps partitions; any number may run
+    Worker(WorkerArgs),
+}
+
+/// What only a worker is told.
+#[derive(Debug, clap::Args)]
+pub struct WorkerArgs {
+    /// How often the summaries are made anew, if tasks have changed
+    #[arg(long, env = "SUMMARY_INTERVAL", default_value = "10s", value_parser = duration)]
+    pub summary_interval: Duration,
+}
+
+/// What a worker works with.
+pub struct WorkerConfig {
+    /// Address that serves the worker's health.
+    pub listen: SocketAddr,
+    /// Address that serves `/metrics`.
+    pub metrics_listen: SocketAddr,
+    /// What is worked on; PostgreSQL.
+    pub database: DatabaseConfig,
+    /// Where events go, if anywhere.
+    pub broker: Option<AMQPUri>,
+    /// How often the summaries are made anew.
+    pub summary_interval: Duration,
+}
+
+impl fmt::Debug for WorkerConfig {
+    // URLs hold passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerConfig").field("listen", &self.listen).finish_non_exhaustive()
+    }
 }
 
 /// What the process works with.
@@ -66,6 +116,8 @@ pub struct Config {
     pub metrics_listen: SocketAddr,
     /// Users and tasks.
     pub database: DatabaseConfig,
+    /// Whether changes of tasks are written down for a worker to relay.
+    pub events: bool,
     /// The Redis Cluster of the sessions; in the process without.
     pub sessions: Option<String>,
     /// How long a session lasts.
@@ -114,6 +166,15 @@ pub enum ConfigError {
     /// Replicas of what?
     #[error("DATABASE_READ_URL needs a postgres:// DATABASE_URL; unset it to run on SQLite")]
     ReplicasWithoutPrimary,
+    /// Not a RabbitMQ URL.
+    #[error("AMQP_URL can't be used ({0}); it looks like amqp://user:password@host:5672")]
+    Broker(String),
+    /// Events are written in the transaction of their change, which SQLite's file can't share with a worker.
+    #[error("AMQP_URL needs a postgres:// DATABASE_URL; unset it to run on SQLite, without events")]
+    EventsWithoutPostgres,
+    /// There is nothing for it to do.
+    #[error("a worker needs a postgres:// DATABASE_URL; on SQLite the API does all of its work itself")]
+    WorkerWithoutPostgres,
     /// The system's source of randomness failed.
     #[error("no random signing key: {0}")]
     Random(#[from] getrandom::Error),
@@ -123,6 +184,10 @@ impl Args {
     /// Checks what was given and fills in what was not.
     pub fn into_config(self) -> Result<Config, ConfigError> {
         let database = database(&self.database_url, self.database_read_url.as_deref())?;
+        let events = broker(self.amqp_url.as_deref())?.is_some();
+        if events && matches!(database, DatabaseConfig::Sqlite(_)) {
+            return Err(ConfigError::EventsWithoutPostgres);
+        }
         let signing_key = match (self.signing_key.filter(|key| !key.is_empty()), &database) {
             (Some(key), _) if key.len() < 16 => return Err(ConfigError::ShortSigningKey),
             (Some(key), _) => key.into_bytes(),
@@ -133,11 +198,36 @@ impl Args {
             listen: self.listen,
             metrics_listen: self.metrics_listen,
             database,
+            events,
             sessions: self.sessions_url.filter(|url| !url.is_empty()),
             session_ttl: self.session_ttl,
             signing_key,
         })
     }
+
+    /// The same for a worker.
+    pub fn into_worker_config(self, worker: &WorkerArgs) -> Result<WorkerConfig, ConfigError> {
+        let database = database(&self.database_url, None)?;
+        if matches!(database, DatabaseConfig::Sqlite(_)) {
+            return Err(ConfigError::WorkerWithoutPostgres);
+        }
+        Ok(WorkerConfig {
+            listen: self.listen,
+            metrics_listen: self.metrics_listen,
+            database,
+            broker: broker(self.amqp_url.as_deref())?,
+            summary_interval: worker.summary_interval,
+        })
+    }
+}
+
+fn broker(url: Option<&str>) -> Result<Option<AMQPUri>, ConfigError> {
+    let Some(url) = url.filter(|url| !url.is_empty()) else { return Ok(None) };
+    let uri: AMQPUri = url.parse().map_err(ConfigError::Broker)?;
+    if uri.scheme == AMQPScheme::AMQPS {
+        return Err(ConfigError::Broker("amqps:// is not supported".to_owned()));
+    }
+    Ok(Some(uri))
 }
 
 fn database(url: &str, read_url: Option<&str>) -> Result<DatabaseConfig, ConfigError> {
@@ -204,10 +294,47 @@ mod tests {
     }
 
     #[test]
+    fn events_need_postgres() {
+        let (postgres, broker) = ("--database-url=postgres://localhost/tasks", "--amqp-url=amqp://localhost");
+        assert!(matches!(config(&[broker]), Err(ConfigError::EventsWithoutPostgres)));
+        assert!(config(&[postgres, broker, "--signing-key=0123456789abcdef"]).unwrap().events);
+        assert!(!config(&[postgres, "--amqp-url=", "--signing-key=0123456789abcdef"]).unwrap().events);
+        for bad in ["localhost", "http://localhost", "amqps://localhost", "amqp://localhost:port"] {
+            let bad = format!("--amqp-url={bad}");
+            assert!(matches!(config(&[postgres, &bad]), Err(ConfigError::Broker(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_worker_needs_postgres_and_no_signing_key() {
+        let config = |args: &[&str]| {
+            let mut args = Args::parse_from([&["task-api", "worker"], args].concat());
+            let Some(Command::Worker(worker)) = args.command.take() else { panic!("worker was asked for") };
+            args.into_worker_config(&worker)
+        };
+        assert!(matches!(config(&[]), Err(ConfigError::WorkerWithoutPostgres)));
+        let worker = config(&["--database-url=postgres://localhost/tasks"]).unwrap();
+        assert_eq!(worker.broker, None);
+        assert_eq!(worker.summary_interval, Duration::from_secs(10));
+        let worker = config(&[
+            "--database-url=postgres://localhost/tasks",
+            "--amqp-url=amqp://tasks:secret@localhost",
+            "--summary-interval=1m",
+        ]);
+        let worker = worker.unwrap();
+        assert_eq!(worker.broker.as_ref().unwrap().vhost, "/");
+        assert_eq!(worker.summary_interval, Duration::from_mins(1));
+        assert!(!format!("{worker:?}").contains("secret"));
+    }
+
+    #[test]
     fn errors_keep_the_password() {
         let error =
             config(&["--database-url=postgres://tasks:hunter2@localhost:port/tasks"]).err().unwrap().to_string();
         assert!(error.contains("DATABASE_URL") && !error.contains("hunter2"), "{error}");
+        let broker = ["--database-url=postgres://localhost/tasks", "--amqp-url=amqp://tasks:hunter2@localhost:port"];
+        let error = config(&broker).err().unwrap().to_string();
+        assert!(error.contains("AMQP_URL") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Alone (`cargo run -p api-server`) it needs nothing: SQLite in a file, sessions in the process. On the platform it keeps
 //! its rows in PostgreSQL behind PgBouncer and its sessions in a Redis Cluster, and any number of it run side by side.
 //!
+//! [`worker`] does what is to be done there beside requests.
+//!
 //! [`config`] turns flags and environment into a [`Config`]; [`server::run`] serves until it is told to stop. [`store`] is the
 //! only module that knows SQL.
 
@@ -20,6 +22,8 @@ pub mod redis;
 pub mod server;
 pub mod store;
 pub mod tasks;
+pub mod upkeep;
+pub mod worker;
 
 use std::sync::Arc;
 
@@ -27,7 +31,6 @@ pub use config::Config;
 
 use crate::{
     auth::{password::Passwords, session::Sessions},
-    config::DatabaseConfig,
     error::StartError,
     metrics::Metrics,
     ready::Readiness,
@@ -58,10 +61,7 @@ pub struct App {
 impl App {
     /// Puts the application together. Nothing is contacted yet: what it depends on may be up later than it is.
     pub fn new(config: &Config) -> Result<Arc<Self>, StartError> {
-        let store = match &config.database {
-            DatabaseConfig::Sqlite(path) => Store::sqlite(path)?,
-            DatabaseConfig::Postgres { primary, replicas } => Store::postgres(primary, replicas.as_deref()),
-        };
+        let store = Store::open(&config.database, config.events)?;
         let sessions = match &config.sessions {
             Some(url) => Sessions::redis(url, config.session_ttl)?,
             None => Sessions::local(config.session_ttl),

@@ -1,14 +1,18 @@
-//! `task-api`: reads its configuration and serves the task API until it is told to stop.
+//! `task-api`: reads its configuration and serves the task API, or does the work beside it, until it is told to stop.
 
 use std::process::ExitCode;
 
-use api_server::{App, config::Args, log, server};
+use api_server::{
+    App,
+    config::{Args, Command},
+    log, server, worker,
+};
 use clap::Parser;
 
 fn main() -> ExitCode {
     let args = Args::parse();
     log::init(args.log_format);
-    match serve(args) {
+    match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("task-api stops: {error}");
@@ -17,11 +21,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
-    let config = args.into_config()?;
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(async { server::run(App::new(&config)?, config.listen, config.metrics_listen).await })?;
+fn run(mut args: Args) -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match args.command.take() {
+        None => {
+            let config = args.into_config()?;
+            runtime.block_on(async { server::run(App::new(&config)?, config.listen, config.metrics_listen).await })?;
+        }
+        Some(Command::Worker(worker)) => {
+            let config = args.into_worker_config(&worker)?;
+            runtime.block_on(worker::run(config))?;
+        }
+    }
     Ok(())
 }

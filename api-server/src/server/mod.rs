@@ -12,18 +12,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{App, error::StartError, server::connections::Connections};
+use crate::{App, error::StartError, server::connections::Connections, upkeep};
 
 /// For so long after the process was told to stop, whoever is connected or still comes is answered, and told to connect elsewhere: a
 /// connection closed at once might be closed on a request that is on its way.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long requests may take after that. Kubernetes kills the process 30 s after it told it.
 const FINISH: Duration = Duration::from_secs(24);
-
-/// The pause before the database is asked again whether it is there: it doubles from the first to the second.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
-/// How often partitions are made ahead of time, and how soon again where that failed.
-const UPKEEP: (Duration, Duration) = (Duration::from_hours(24), Duration::from_mins(5));
 
 /// Serves until SIGTERM or SIGINT, then finishes what was begun.
 ///
@@ -57,15 +52,18 @@ pub async fn run(app: Arc<App>, address: SocketAddr, metrics_address: SocketAddr
     Ok(())
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+/// Opens a port.
+pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })
 }
 
-fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+/// Where a listener listens, if port 0 was asked for.
+pub(crate) fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
 
-fn stop_signal() -> Result<impl Future<Output = ()>, StartError> {
+/// Comes true with the first SIGTERM or SIGINT.
+pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
     Ok(async move {
@@ -76,28 +74,12 @@ fn stop_signal() -> Result<impl Future<Output = ()>, StartError> {
     })
 }
 
-/// Waits for the database, brings its schema up to date, and then makes its partitions ahead of time for as long as the process runs.
+/// Waits for the database and brings its schema up to date. A file that only this process uses has no worker, so this looks after it too.
 async fn prepare_and_keep_up(app: Arc<App>) {
-    let (mut pause, longest) = RETRY;
-    while let Err(error) = app.store.prepare().await {
-        tracing::warn!(
-            "waiting for the database, nothing is served before its schema is there: {error}; next try in {pause:?}"
-        );
-        sleep(pause).await;
-        pause = (pause * 2).min(longest);
-    }
+    upkeep::prepare(&app.store).await;
     app.lifecycle.start();
-    tracing::info!("the schema is up to date: serving");
-    let (usual, soon) = UPKEEP;
-    let mut pause = usual;
-    loop {
-        sleep(pause).await;
-        pause = match app.store.keep_up().await {
-            Ok(()) => usual,
-            Err(error) => {
-                tracing::warn!("no partitions were made ahead of time: {error}; next try in {soon:?}");
-                soon
-            }
-        };
+    tracing::info!("serving");
+    if app.store.is_embedded() {
+        upkeep::keep_up(&app.store).await;
     }
 }

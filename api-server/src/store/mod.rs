@@ -7,10 +7,12 @@ mod sqlite;
 use std::path::Path;
 
 pub use change::{Idempotency, IdempotencyKey, Operation, Outcome};
+pub use postgres::{Backlog, Event, Outbox, Relayed, Summaries};
 use thiserror::Error;
 
 use crate::{
     auth::model::{Email, User},
+    config::DatabaseConfig,
     id::TaskId,
     tasks::{
         cursor::Position,
@@ -126,14 +128,43 @@ macro_rules! on {
 }
 
 impl Store {
+    /// The store that the configuration names. With `events`, every change of a task is written to the outbox too.
+    pub fn open(database: &DatabaseConfig, events: bool) -> Result<Self, StoreError> {
+        match database {
+            DatabaseConfig::Sqlite(path) => Self::sqlite(path),
+            DatabaseConfig::Postgres { primary, replicas } => Ok(Self::postgres(primary, replicas.as_deref(), events)),
+        }
+    }
+
+    /// Whether it lives in this process alone.
+    pub fn is_embedded(&self) -> bool {
+        matches!(self.0, Kind::Sqlite(_))
+    }
+
+    /// The outboxes of the shards, in their order, each on a connection of its own; none on SQLite.
+    pub fn outboxes(&self) -> Vec<Outbox> {
+        match &self.0 {
+            Kind::Postgres(postgres) => postgres.outboxes(),
+            Kind::Sqlite(_) => Vec::new(),
+        }
+    }
+
+    /// The summaries of the shards, in their order, each on a connection of its own; none on SQLite, which counts when it is asked.
+    pub fn summaries(&self) -> Vec<Summaries> {
+        match &self.0 {
+            Kind::Postgres(postgres) => postgres.summaries(),
+            Kind::Sqlite(_) => Vec::new(),
+        }
+    }
+
     /// A store in a file, which is made if it is not there.
     pub fn sqlite(path: &Path) -> Result<Self, StoreError> {
         sqlite::Sqlite::open(path).map(Kind::Sqlite).map(Self)
     }
 
     /// A store on a server. It is connected to when it is first needed.
-    pub fn postgres(primary: &tokio_postgres::Config, replicas: Option<&tokio_postgres::Config>) -> Self {
-        Self(Kind::Postgres(Box::new(postgres::Postgres::new(primary, replicas))))
+    pub fn postgres(primary: &tokio_postgres::Config, replicas: Option<&tokio_postgres::Config>, events: bool) -> Self {
+        Self(Kind::Postgres(Box::new(postgres::Postgres::new(primary, replicas, events))))
     }
 
     /// Brings the schema up to date. Any number of instances may do this at once.

@@ -28,7 +28,6 @@ impl Postgres {
         for operation in operations {
             columns.push(user_id, operation);
         }
-        let events = false;
         let Columns {
             user_ids,
             kinds,
@@ -45,7 +44,7 @@ impl Postgres {
         } = &columns;
         #[rustfmt::skip]
         let operations: Params<'_> = &[
-            &events, user_ids, kinds, ids, expected, titles, sets_descriptions, descriptions, statuses, priorities, sets_due_dates,
+            &self.events, user_ids, kinds, ids, expected, titles, sets_descriptions, descriptions, statuses, priorities, sets_due_dates,
             due_dates, traceparents,
         ];
         let rows = match idempotency {

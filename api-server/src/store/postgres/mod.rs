@@ -21,9 +21,12 @@
 
 mod changes;
 mod migrate;
+mod outbox;
+mod own;
 mod pool;
 mod reads;
 mod rows;
+mod summaries;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -35,8 +38,10 @@ use tokio_postgres::{Config, Row};
 
 use super::{Mark, NewUser, StoreError, Written};
 use crate::auth::model::User;
+pub use outbox::{Backlog, Event, Outbox, Relayed};
 use pool::{Effect, Failure, Params, Pool};
 use rows::{USER, column, no_row, read_user};
+pub use summaries::Summaries;
 
 /// What a request waits for the primary at most, tries and pauses together.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -68,6 +73,8 @@ pub(super) struct Postgres {
     config: Config,
     primary: Pool,
     replicas: Option<Replicas>,
+    /// Whether changes of tasks are written to the outbox.
+    events: bool,
     /// Names this process in the table `readiness`.
     instance: i64,
 }
@@ -81,7 +88,7 @@ struct Replicas {
 }
 
 impl Postgres {
-    pub(super) fn new(primary: &Config, replicas: Option<&Config>) -> Self {
+    pub(super) fn new(primary: &Config, replicas: Option<&Config>, events: bool) -> Self {
         let config = pool::tuned(primary);
         let replicas = replicas.map(|config| Replicas {
             pool: Pool::new(pool::tuned(config)),
@@ -90,7 +97,15 @@ impl Postgres {
         });
         // Two processes with one number would only see each other's rows.
         let instance = getrandom::u64().unwrap_or_default().cast_signed();
-        Self { primary: Pool::new(config.clone()), config, replicas, instance }
+        Self { primary: Pool::new(config.clone()), config, replicas, events, instance }
+    }
+
+    pub(super) fn outboxes(&self) -> Vec<Outbox> {
+        vec![Outbox::new(self.config.clone())]
+    }
+
+    pub(super) fn summaries(&self) -> Vec<Summaries> {
+        vec![Summaries::new(self.config.clone())]
     }
 
     pub(super) async fn prepare(&self) -> Result<(), StoreError> {
