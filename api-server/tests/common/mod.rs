@@ -59,6 +59,7 @@ pub(crate) struct Services {
     pub(crate) primary: String,
     pub(crate) replicas: String,
     pub(crate) sessions: String,
+    pub(crate) broker: String,
     primary_admin: String,
     replica_admin: String,
 }
@@ -72,6 +73,7 @@ impl Services {
                 primary: var("POSTGRES_URL")?,
                 replicas: var("POSTGRES_READ_URL")?,
                 sessions: var("REDIS_URL")?,
+                broker: var("AMQP_URL").unwrap_or_default(),
                 primary_admin: var("POSTGRES_ADMIN_URL")?,
                 replica_admin: var("POSTGRES_REPLICA_ADMIN_URL")?,
             })
@@ -169,7 +171,19 @@ impl Api {
 
     /// An instance that listens, and may not be ready.
     pub(crate) async fn launch(environment: &[(&str, String)]) -> Self {
+        Self::spawn(&[], environment).await
+    }
+
+    /// A worker, which has a health of its own and answers nothing else.
+    pub(crate) async fn worker(environment: &[(&str, String)]) -> Self {
+        let worker = Self::spawn(&["worker"], environment).await;
+        worker.ready().await;
+        worker
+    }
+
+    async fn spawn(command: &[&str], environment: &[(&str, String)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_task-api"))
+            .args(command)
             .args(["--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", "--log-format=json"])
             .env_clear()
             .env("RUST_LOG", "info,api_server=debug")
@@ -211,6 +225,14 @@ impl Api {
     /// Where it keeps its files.
     pub(crate) fn directory(&self) -> &PathBuf {
         self.directory.as_ref().unwrap()
+    }
+
+    /// The value of a metric: of the line that begins with `name`.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let text = Client::new(self.metrics).get("/metrics").await.expect(StatusCode::OK);
+        let text = text.as_str().unwrap();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in\n{text}"));
+        line.rsplit_once(' ').unwrap().1.parse().unwrap()
     }
 
     /// A client that is not logged in.
