@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use thiserror::Error;
@@ -46,6 +46,10 @@ pub struct Args {
     /// Where users and tasks are kept: postgres://…, or the path of a SQLite file
     #[arg(long, global = true, env = "DATABASE_URL", default_value = "task-api.db", hide_env_values = true)]
     pub database_url: String,
+
+    /// When a write to the SQLite file is on the disk
+    #[arg(long, env = "SQLITE_SYNCHRONOUS", value_enum, default_value_t = Synchronous::Normal)]
+    pub sqlite_synchronous: Synchronous,
 
     /// PostgreSQL replicas that answer reads: postgres://…
     #[arg(long, env = "DATABASE_READ_URL", hide_env_values = true)]
@@ -133,10 +137,30 @@ impl fmt::Debug for Config {
     }
 }
 
+/// When a write to the SQLite file is on the disk, so that a crash of the machine can't lose it. A crash of the process loses nothing either
+/// way, and neither kind of crash corrupts anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Synchronous {
+    /// Soon: the machine's crash may lose the last writes
+    #[default]
+    Normal,
+    /// Before it is answered
+    Full,
+}
+
+/// A SQLite file.
+#[derive(Clone, Debug)]
+pub struct SqliteConfig {
+    /// It is made if it is not there.
+    pub file: PathBuf,
+    /// How durable its writes are.
+    pub synchronous: Synchronous,
+}
+
 /// Where users and tasks are kept.
 pub enum DatabaseConfig {
     /// A file.
-    Sqlite(PathBuf),
+    Sqlite(SqliteConfig),
     /// A server.
     Postgres {
         /// Takes writes, and reads that must be fresh.
@@ -183,7 +207,7 @@ pub enum ConfigError {
 impl Args {
     /// Checks what was given and fills in what was not.
     pub fn into_config(self) -> Result<Config, ConfigError> {
-        let database = database(&self.database_url, self.database_read_url.as_deref())?;
+        let database = self.database(self.database_read_url.as_deref())?;
         let events = broker(self.amqp_url.as_deref())?.is_some();
         if events && matches!(database, DatabaseConfig::Sqlite(_)) {
             return Err(ConfigError::EventsWithoutPostgres);
@@ -207,7 +231,7 @@ impl Args {
 
     /// The same for a worker.
     pub fn into_worker_config(self, worker: &WorkerArgs) -> Result<WorkerConfig, ConfigError> {
-        let database = database(&self.database_url, None)?;
+        let database = self.database(None)?;
         if matches!(database, DatabaseConfig::Sqlite(_)) {
             return Err(ConfigError::WorkerWithoutPostgres);
         }
@@ -218,6 +242,10 @@ impl Args {
             broker: broker(self.amqp_url.as_deref())?,
             summary_interval: worker.summary_interval,
         })
+    }
+
+    fn database(&self, read_url: Option<&str>) -> Result<DatabaseConfig, ConfigError> {
+        database(&self.database_url, read_url, self.sqlite_synchronous)
     }
 }
 
@@ -230,13 +258,13 @@ fn broker(url: Option<&str>) -> Result<Option<AMQPUri>, ConfigError> {
     Ok(Some(uri))
 }
 
-fn database(url: &str, read_url: Option<&str>) -> Result<DatabaseConfig, ConfigError> {
+fn database(url: &str, read_url: Option<&str>, synchronous: Synchronous) -> Result<DatabaseConfig, ConfigError> {
     let read_url = read_url.filter(|url| !url.is_empty());
     if !is_postgres(url) {
-        let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")).unwrap_or(url);
+        let file = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")).unwrap_or(url).into();
         return match read_url {
             Some(_) => Err(ConfigError::ReplicasWithoutPrimary),
-            None => Ok(DatabaseConfig::Sqlite(path.into())),
+            None => Ok(DatabaseConfig::Sqlite(SqliteConfig { file, synchronous })),
         };
     }
     let parse = |variable, url: &str| url.parse().map(Box::new).map_err(|cause| ConfigError::Url { variable, cause });
@@ -274,7 +302,8 @@ mod tests {
     #[test]
     fn alone_it_needs_nothing() {
         let config = config(&[]).unwrap();
-        assert!(matches!(config.database, DatabaseConfig::Sqlite(path) if path.as_os_str() == "task-api.db"));
+        assert!(matches!(config.database, DatabaseConfig::Sqlite(sqlite)
+            if sqlite.file.as_os_str() == "task-api.db" && sqlite.synchronous == Synchronous::Normal));
         assert_eq!(config.session_ttl, Duration::from_hours(24));
         assert_eq!(config.signing_key.len(), 32);
     }

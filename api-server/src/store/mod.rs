@@ -4,15 +4,13 @@ mod change;
 mod postgres;
 mod sqlite;
 
-use std::path::Path;
-
 pub use change::{Idempotency, IdempotencyKey, Operation, Outcome};
 pub use postgres::{Backlog, Event, Outbox, Relayed, Summaries};
 use thiserror::Error;
 
 use crate::{
     auth::model::{Email, User},
-    config::DatabaseConfig,
+    config::{DatabaseConfig, SqliteConfig},
     id::TaskId,
     tasks::{
         cursor::Position,
@@ -48,7 +46,7 @@ pub enum StoreError {
 /// A write's place among its user's writes: of two, the later one has the greater mark. It is the version of everything that is known of
 /// a user: *what was read at version v shows every write of the user's whose mark is at most v.*
 ///
-/// On PostgreSQL it is the id of the write's transaction, on SQLite the number of the commit since the process began.
+/// On PostgreSQL it is the id of the write's transaction, on SQLite the number of its commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mark(pub i64);
 
@@ -131,7 +129,7 @@ impl Store {
     /// The store that the configuration names. With `events`, every change of a task is written to the outbox too.
     pub fn open(database: &DatabaseConfig, events: bool) -> Result<Self, StoreError> {
         match database {
-            DatabaseConfig::Sqlite(path) => Self::sqlite(path),
+            DatabaseConfig::Sqlite(sqlite) => Self::sqlite(sqlite),
             DatabaseConfig::Postgres { primary, replicas } => Ok(Self::postgres(primary, replicas.as_deref(), events)),
         }
     }
@@ -158,8 +156,8 @@ impl Store {
     }
 
     /// A store in a file, which is made if it is not there.
-    pub fn sqlite(path: &Path) -> Result<Self, StoreError> {
-        sqlite::Sqlite::open(path).map(Kind::Sqlite).map(Self)
+    pub fn sqlite(config: &SqliteConfig) -> Result<Self, StoreError> {
+        sqlite::Sqlite::open(config).map(Kind::Sqlite).map(Self)
     }
 
     /// A store on a server. It is connected to when it is first needed.
@@ -172,11 +170,11 @@ impl Store {
         on!(self, store => store.prepare())
     }
 
-    /// Makes partitions ahead of time.
+    /// Makes partitions ahead of time, and forgets idempotency keys whose day is over.
     pub async fn keep_up(&self) -> Result<(), StoreError> {
         match &self.0 {
             Kind::Postgres(postgres) => postgres.make_partitions().await,
-            Kind::Sqlite(_) => Ok(()),
+            Kind::Sqlite(sqlite) => sqlite.keep_up().await,
         }
     }
 
