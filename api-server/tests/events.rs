@@ -307,8 +307,8 @@ async fn without_a_broker_nothing_is_queued() {
     let user = api.user().await;
     live(&user, 2, true).await;
     let admin = services.admin_here().await;
-    let used: bool = admin.query_one("SELECT is_called FROM outbox_id_seq", &[]).await.unwrap().get(0);
-    assert!(!used, "no row was ever written");
+    let was_used: bool = admin.query_one("SELECT is_called FROM outbox_id_seq", &[]).await.unwrap().get(0);
+    assert!(!was_used, "no row was ever written");
     assert!(!worker.log().contains("events"), "{}", worker.log());
 }
 
