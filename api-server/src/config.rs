@@ -63,6 +63,14 @@ pub struct Args {
     #[arg(long, env = "SESSION_TTL", default_value = "86400s", value_parser = duration)]
     pub session_ttl: Duration,
 
+    /// How much memory the tasks of users that were here lately may take, in bytes
+    #[arg(long, env = "CACHE_LOCAL_BYTES", default_value_t = 32 << 20)]
+    pub cache_local_bytes: usize,
+
+    /// How long they stay there until they are read anew
+    #[arg(long, env = "CACHE_LOCAL_TTL", default_value = "60s", value_parser = duration)]
+    pub cache_local_ttl: Duration,
+
     /// Key that signs cursors, the same in every instance; random without it, required with PostgreSQL
     #[arg(long, env = "SIGNING_KEY", hide_env_values = true)]
     pub signing_key: Option<String>,
@@ -126,6 +134,10 @@ pub struct Config {
     pub sessions: Option<String>,
     /// How long a session lasts.
     pub session_ttl: Duration,
+    /// How many bytes of tasks are kept in memory at most.
+    pub cache_local_bytes: usize,
+    /// How long.
+    pub cache_local_ttl: Duration,
     /// Signs cursors.
     pub signing_key: Vec<u8>,
 }
@@ -225,6 +237,8 @@ impl Args {
             events,
             sessions: self.sessions_url.filter(|url| !url.is_empty()),
             session_ttl: self.session_ttl,
+            cache_local_bytes: self.cache_local_bytes,
+            cache_local_ttl: self.cache_local_ttl,
             signing_key,
         })
     }

@@ -9,6 +9,8 @@
 //! only module that knows SQL.
 
 pub mod auth;
+pub mod bounded;
+pub mod cache_metrics;
 pub mod config;
 pub mod error;
 pub mod form;
@@ -36,16 +38,18 @@ use crate::{
     ready::Readiness,
     server::lifecycle::Lifecycle,
     store::Store,
-    tasks::cursor::Cursors,
+    tasks::{cursor::Cursors, service::Tasks, views::Views},
 };
 
 /// What every handler shares.
 #[derive(Debug)]
 pub struct App {
     /// Users and tasks.
-    pub store: Store,
+    pub store: Arc<Store>,
+    /// The users' tasks, as handlers see them.
+    pub tasks: Tasks,
     /// Who is logged in.
-    pub sessions: Sessions,
+    pub sessions: Arc<Sessions>,
     /// Hashes and verifies passwords, a few at once.
     pub passwords: Passwords,
     /// Signs and opens the cursors of lists.
@@ -66,12 +70,18 @@ impl App {
             Some(url) => Sessions::redis(url, config.session_ttl)?,
             None => Sessions::local(config.session_ttl),
         };
+        let (store, sessions, metrics) = (Arc::new(store), Arc::new(sessions), Metrics::default());
+        // On SQLite nobody else writes. On PostgreSQL other instances may, and nobody tells what they write.
+        let alone = store.is_embedded();
+        let (most, ttl) = (config.cache_local_bytes, config.cache_local_ttl);
+        let views = Views::new(Arc::clone(&store), Arc::clone(&sessions), most, ttl, alone, metrics.cache.view.clone());
         Ok(Arc::new(Self {
+            tasks: Tasks::new(Arc::clone(&store), Arc::new(views)),
             store,
             sessions,
             passwords: Passwords::default(),
             cursors: Cursors::new(&config.signing_key),
-            metrics: Metrics::default(),
+            metrics,
             readiness: Readiness::default(),
             lifecycle: Lifecycle::default(),
         }))

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::error::ApiError;
+use crate::{cache_metrics::CacheMetrics, error::ApiError};
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -36,6 +36,8 @@ pub struct Metrics {
     requests: Family<RequestLabels, Histogram, fn() -> Histogram>,
     connections: Gauge<i64, AtomicI64>,
     operations: Family<OperationLabels, Counter>,
+    /// Those of the caches.
+    pub cache: CacheMetrics,
 }
 
 impl Default for Metrics {
@@ -48,7 +50,8 @@ impl Default for Metrics {
         registry.register("active_connections", "Number of active connections", connections.clone());
         // The encoder appends `_total`.
         registry.register("task_operations", "Total number of task operations", operations.clone());
-        Self { registry, requests, connections, operations }
+        let cache = CacheMetrics::new(&mut registry);
+        Self { registry, requests, connections, operations, cache }
     }
 }
 

@@ -31,6 +31,7 @@ pub async fn run(app: Arc<App>, address: SocketAddr, metrics_address: SocketAddr
 
     let upkeep = tokio::spawn(prepare_and_keep_up(Arc::clone(&app)));
     let metrics = tokio::spawn(Connections::default().accept(metrics, router::metrics(Arc::clone(&app)), None));
+    let caches = tokio::spawn(keep_caches(Arc::clone(&app)));
     let connections = Connections::default();
     let accepting =
         tokio::spawn(connections.clone().accept(api, router::api(Arc::clone(&app)), Some(Arc::clone(&app))));
@@ -47,6 +48,7 @@ pub async fn run(app: Arc<App>, address: SocketAddr, metrics_address: SocketAddr
         tracing::warn!(connections = app.metrics.open_connections(), "requests are cut off after {FINISH:?}");
     }
     upkeep.abort();
+    caches.abort();
     metrics.abort();
     tracing::info!("stopped");
     Ok(())
@@ -72,6 +74,10 @@ pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, StartError> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+async fn keep_caches(app: Arc<App>) {
+    app.tasks.keep_small().await;
 }
 
 /// Waits for the database and brings its schema up to date. A file that only this process uses has no worker, so this looks after it too.

@@ -84,7 +84,7 @@ pub struct ListRequest {
 }
 
 /// A piece of what a search finds, newest first: unlike an order by relevance, it goes on where it ended whatever is written meanwhile.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchRequest {
     /// What to find.
     pub query: SearchQuery,

@@ -19,7 +19,7 @@ const TAG: usize = 16;
 const POSITION: usize = 16;
 
 /// A place in the list of a user's tasks, newest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// When the task there was made.
     pub created_at: Timestamp,

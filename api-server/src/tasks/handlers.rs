@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use axum::{
     Json,
+    body::Bytes,
     extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
 
 use crate::{
     App,
@@ -17,16 +17,11 @@ use crate::{
     http::{JsonBody, query::QueryForm},
     id::TaskId,
     store::{ListRequest, Operation, Outcome},
-    tasks::model::{ListQuery, NewTask, Task, TaskPatch},
+    tasks::{
+        model::{ListQuery, NewTask, Task, TaskPatch},
+        service::Page,
+    },
 };
-
-/// A page of a list.
-#[derive(Debug, Serialize)]
-pub struct Page {
-    items: Vec<Task>,
-    /// What to send as `cursor` for the next page; null on the last.
-    next_cursor: Option<String>,
-}
 
 /// `POST /api/tasks`
 pub async fn create(State(app): State<Arc<App>>, user: CurrentUser, body: JsonBody) -> Result<Response, ApiError> {
@@ -42,10 +37,10 @@ pub async fn create(State(app): State<Arc<App>>, user: CurrentUser, body: JsonBo
 }
 
 /// `GET /api/tasks`
-pub async fn list(State(app): State<Arc<App>>, user: CurrentUser, query: QueryForm) -> Result<Json<Page>, ApiError> {
+pub async fn list(State(app): State<Arc<App>>, user: CurrentUser, query: QueryForm) -> Result<Response, ApiError> {
     let result = page(&app, &user, query).await;
     app.metrics.task_operation("list", &result);
-    result.map(Json)
+    result.map(|page| json(page.body))
 }
 
 async fn page(app: &App, user: &CurrentUser, query: QueryForm) -> Result<Page, ApiError> {
@@ -56,21 +51,19 @@ async fn page(app: &App, user: &CurrentUser, query: QueryForm) -> Result<Page, A
             "this cursor was not issued for this list; leave it out to begin at the newest task".into(),
         ))?),
     };
-    // One more than asked for tells whether there is another page.
-    let request = ListRequest { filter, after, limit: i64::from(limit) + 1 };
-    let mut items = app.store.list_tasks(user.id, &request, user.wrote).await?;
-    let more = items.len() > usize::from(limit);
-    items.truncate(usize::from(limit));
-    let last = items.last().filter(|_| more);
-    let next_cursor = last.map(|task| app.cursors.seal(user.id, filter, task.position()));
-    Ok(Page { items, next_cursor })
+    let request = ListRequest { filter, after, limit: i64::from(limit) };
+    Ok(app.tasks.list(user.id, &request, |position| app.cursors.seal(user.id, filter, position)).await?)
 }
 
 /// `GET /api/tasks/{id}`
-pub async fn get(State(app): State<Arc<App>>, user: CurrentUser, id: TaskId) -> Result<Json<Task>, ApiError> {
-    let result = async { app.store.task(user.id, id, user.wrote).await?.ok_or(ApiError::NotFound) }.await;
+pub async fn get(State(app): State<Arc<App>>, user: CurrentUser, id: TaskId) -> Result<Response, ApiError> {
+    let result = async { app.tasks.get(user.id, id).await?.ok_or(ApiError::NotFound) }.await;
     app.metrics.task_operation("get", &result);
-    result.map(Json)
+    result.map(|task| json(task.body))
+}
+
+fn json(body: Bytes) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
 /// `PATCH /api/tasks/{id}`
@@ -102,8 +95,7 @@ pub async fn delete(State(app): State<Arc<App>>, user: CurrentUser, id: TaskId) 
 
 /// Does one operation, and returns the task that is there after it.
 async fn apply(app: &App, user: &CurrentUser, operation: Operation) -> Result<Option<Task>, ApiError> {
-    let mut written = app.store.apply(user.id, vec![operation], None).await?;
-    app.sessions.remember(user.id, written.mark).await;
+    let mut written = app.tasks.apply(user.id, vec![operation], None).await?;
     match written.value.pop() {
         Some(Outcome::Created(task) | Outcome::Updated(task)) => Ok(Some(task)),
         Some(Outcome::Deleted(_)) => Ok(None),

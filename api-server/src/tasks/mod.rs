@@ -4,4 +4,6 @@ pub mod cursor;
 pub mod handlers;
 pub mod model;
 pub mod search;
+pub mod service;
 pub mod summary;
+pub mod views;

@@ -124,9 +124,9 @@ impl Postgres {
         }
         let complete = tasks.len() <= most;
         tasks.truncate(most);
-        // What the user wrote is seen too, on the primary also where a longer transaction holds xmin back; and what they wrote
-        // before that as well, since their writes are committed in the order of their marks.
-        Ok(View { tasks, complete, version: wrote.map_or(seen, |wrote| wrote.max(seen)) })
+        // The primary shows `wrote` also where a longer transaction holds xmin back. It is not the version all the same: another instance may
+        // write for this user under a lesser mark, and not have committed yet.
+        Ok(View { tasks, complete, version: seen })
     }
 }
 

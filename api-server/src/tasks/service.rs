@@ -1,0 +1,167 @@
+//! What can be asked and done about tasks. Answers come from [`super::views`] where they can, else from the store, and are ready to
+//! be sent either way.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
+
+use axum::body::Bytes;
+
+use crate::{
+    id::TaskId,
+    store::{Idempotency, ListRequest, Operation, Outcome, SearchRequest, Store, StoreError, Written},
+    tasks::{
+        cursor::Position,
+        model::Version,
+        summary::Summary,
+        views::{Entry, Views},
+    },
+};
+
+/// A page of tasks: `{"items": […], "next_cursor": …}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Its JSON.
+    pub body: Bytes,
+    /// Differs from those of other answers to the same request. Every instance gives the same answer the same.
+    pub tag: u64,
+}
+
+/// A task as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskBody {
+    /// Its JSON.
+    pub body: Bytes,
+    /// Which state of the task it is.
+    pub version: Version,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Tasks {
+    store: Arc<Store>,
+    views: Arc<Views>,
+}
+
+impl Tasks {
+    /// Tasks in `store`, seen through `views` of it.
+    pub fn new(store: Arc<Store>, views: Arc<Views>) -> Self {
+        Self { store, views }
+    }
+
+    /// A piece of a user's tasks, newest first. `seal` makes the cursor of what follows it.
+    pub async fn list(
+        &self,
+        user_id: i64,
+        request: &ListRequest,
+        seal: impl Fn(Position) -> String,
+    ) -> Result<Page, StoreError> {
+        let ListRequest { filter, after, limit } = *request;
+        if let Some(page) = self.views.read(user_id, |view| page(view.list(filter, after), limit, &seal)).await? {
+            return Ok(page);
+        }
+        // One more than asked for tells whether there is another page.
+        let request = ListRequest { limit: limit + 1, ..*request };
+        let found = self.store.list_tasks(user_id, &request, self.views.wrote(user_id).await).await?;
+        Ok(page(entries(&found)?.iter(), limit, seal))
+    }
+
+    /// A piece of what a search finds, newest first. `seal` makes the cursor of what follows it.
+    pub async fn search(
+        &self,
+        user_id: i64,
+        request: &SearchRequest,
+        seal: impl Fn(Position) -> String,
+    ) -> Result<Page, StoreError> {
+        let limit = request.limit;
+        let known = self.views.read(user_id, |view| {
+            let changes = view.changes();
+            view.searched(request).map(|found| page(found.into_iter(), limit, &seal)).ok_or(changes)
+        });
+        let known = known.await?;
+        if let Some(Ok(page)) = known {
+            return Ok(page);
+        }
+        let more = SearchRequest { limit: limit + 1, ..request.clone() };
+        let found = self.store.search_tasks(user_id, &more, self.views.wrote(user_id).await).await?;
+        let found = entries(&found)?;
+        if let Some(Err(changes)) = known {
+            self.views.remember_search(user_id, request, &found, changes);
+        }
+        Ok(page(found.iter(), limit, seal))
+    }
+
+    /// A task, if it is this user's.
+    pub async fn get(&self, user_id: i64, id: TaskId) -> Result<Option<TaskBody>, StoreError> {
+        if let Some(found) = self.views.read(user_id, |view| view.get(id).map(task)).await? {
+            return Ok(found);
+        }
+        let found = self.store.task(user_id, id, self.views.wrote(user_id).await).await?;
+        found.map(|found| Ok(task(&Entry::new(&found)?))).transpose()
+    }
+
+    /// How many tasks a user has.
+    pub async fn summary(&self, user_id: i64) -> Result<Summary, StoreError> {
+        match self.views.read(user_id, |view| view.summary()).await? {
+            Some(summary) => Ok(summary),
+            None => self.store.summary(user_id).await,
+        }
+    }
+
+    /// Frees memory for as long as the process runs.
+    pub async fn keep_small(&self) {
+        self.views.keep_small().await;
+    }
+
+    /// All changes of a request: see [`Store::apply`].
+    pub async fn apply(
+        &self,
+        user_id: i64,
+        operations: Vec<Operation>,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Written<Vec<Outcome>>, StoreError> {
+        self.views.write(user_id, operations, idempotency).await
+    }
+}
+
+fn entries(tasks: &[crate::tasks::model::Task]) -> Result<Vec<Entry>, StoreError> {
+    tasks.iter().map(Entry::new).collect()
+}
+
+fn task(entry: &Entry) -> TaskBody {
+    TaskBody { body: Bytes::copy_from_slice(entry.json().as_bytes()), version: entry.version }
+}
+
+/// The first `limit` tasks of `entries`, and a cursor if there are more.
+fn page<'a>(entries: impl Iterator<Item = &'a Entry>, limit: i64, seal: impl Fn(Position) -> String) -> Page {
+    let limit = usize::try_from(limit).unwrap_or_default();
+    let mut shown: Vec<&Entry> = entries.take(limit + 1).collect();
+    let more = shown.len() > limit;
+    shown.truncate(limit);
+
+    let mut tag = DefaultHasher::new();
+    let json: usize = shown.iter().map(|entry| entry.json().len() + 1).sum();
+    let mut body = String::with_capacity(json + 100);
+    body.push_str(r#"{"items":["#);
+    for (index, entry) in shown.iter().enumerate() {
+        (entry.position.id, entry.version.0).hash(&mut tag);
+        if index > 0 {
+            body.push(',');
+        }
+        body.push_str(entry.json());
+    }
+    body.push_str(r#"],"next_cursor":"#);
+    match shown.last().filter(|_| more) {
+        None => body.push_str("null"),
+        Some(last) => {
+            // Nothing in a cursor needs to be escaped.
+            body.push('"');
+            body.push_str(&seal(last.position));
+            body.push('"');
+        }
+    }
+    body.push('}');
+    more.hash(&mut tag);
+    Page { body: body.into(), tag: tag.finish() }
+}

@@ -1,0 +1,231 @@
+//! Views: all tasks of a user in memory, so that what they read costs no query (plan section 4.1, "L2").
+//!
+//! # Why a view is never stale
+//!
+//! A view is loaded once and then changed along with the store. What could go wrong is that a write gets lost between the two. Every
+//! user has one [`Slot`], and these rules hold:
+//!
+//! 1. *A local write holds the slot's gate from before the store is asked until the view is changed*, and so does a load. Therefore a view
+//!    sees one user's local writes in the store's order, and no load runs while one of them is on its way. The write runs in a task of its
+//!    own, so that it gets to the view even if its client hangs up.
+//! 2. *A write of another instance becomes known by its mark.* A view that was loaded at a version below the mark is dropped. A load that
+//!    began before is thrown away, unless what it loaded shows the mark: it may have read the store before the write.
+//! 3. *What is loaded shows every write that is known of*, here or in the session store: the greatest mark goes with the load, and a replica
+//!    that lags behind it is not asked.
+//! 4. *A slot leaves the map only while nobody holds it*, so there are never two of one user, and a write that is on its way finds the view
+//!    that its user's reads see.
+//! 5. *A write of which nobody knows whether it happened* (the connection broke) may happen later still, unannounced. Until it can't
+//!    any more, its user's reads go to the store.
+//! 6. *An instance that can't hear of other instances' writes has no views*: while the channel is down reads go to the store, and when
+//!    it is back all slots begin anew.
+//!
+//! On SQLite there are no other instances, and only rules 1 and 4 matter.
+//!
+//! A view's own version stays what it was when it was loaded: local writes are added to it without raising that, because another instance's
+//! write with a lesser mark may not have been announced yet.
+//!
+//! Users with more than [`MOST_TASKS`] tasks have no view; the store answers them.
+
+mod slot;
+mod view;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::sleep;
+use tracing::Instrument;
+
+use crate::{
+    auth::session::Sessions,
+    bounded::Bounded,
+    cache_metrics::LevelMetrics,
+    store::{Idempotency, Mark, Operation, Outcome, SearchRequest, Store, StoreError, Written},
+};
+use slot::{Found, Slot};
+pub use view::{Entry, View};
+
+/// The most tasks in a view.
+const MOST_TASKS: usize = 500;
+/// The most bytes in a view.
+const MOST_BYTES: usize = 256 << 10;
+/// How often it is looked what is no longer needed.
+const SWEEP: Duration = Duration::from_secs(5);
+/// How long a write may be on its way of which nobody knows whether it happened: longer than the store and the pooler keep at it.
+const UNSURE: Duration = Duration::from_secs(30);
+/// A mark that no replica shows: the primary is asked when nobody can tell what the user wrote.
+const UNKNOWN: Mark = Mark(i64::MAX);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Views {
+    store: Arc<Store>,
+    sessions: Arc<Sessions>,
+    slots: Bounded<i64, Arc<Slot>>,
+    ttl: Duration,
+    /// Whether every write that happens becomes known here.
+    informed: AtomicBool,
+    metrics: LevelMetrics,
+}
+
+impl Views {
+    /// Views that take `bytes` of memory at most, and are loaded anew after `ttl`.
+    pub fn new(
+        store: Arc<Store>,
+        sessions: Arc<Sessions>,
+        bytes: usize,
+        ttl: Duration,
+        informed: bool,
+        metrics: LevelMetrics,
+    ) -> Self {
+        let slots = Bounded::new(bytes, |slot| Arc::strong_count(slot) == 1);
+        Self { store, sessions, slots, ttl, informed: AtomicBool::new(informed), metrics }
+    }
+
+    /// What `read` makes of a user's view; nothing, if the store has to be asked.
+    pub async fn read<R>(&self, user_id: i64, read: impl Fn(&mut View) -> R) -> Result<Option<R>, StoreError> {
+        if !self.informed.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let slot = self.slot(user_id);
+        if let Some(answer) = self.look(&slot, &read) {
+            return Ok(answer);
+        }
+        let _gate = slot.gate.lock().await;
+        // Somebody else may have loaded it in the meantime.
+        if let Some(answer) = self.look(&slot, &read) {
+            return Ok(answer);
+        }
+        self.metrics.misses.inc();
+        self.load(user_id, &slot, &read).await
+    }
+
+    /// What `read` makes of the view, or that the store has to be asked; nothing, if a view has to be loaded.
+    fn look<R>(&self, slot: &Slot, read: impl Fn(&mut View) -> R) -> Option<Option<R>> {
+        match slot.read(read) {
+            Found::Answer(answer) => {
+                self.metrics.hits.inc();
+                Some(Some(answer))
+            }
+            Found::Off => Some(None),
+            Found::Nothing => None,
+        }
+    }
+
+    async fn load<R>(&self, user_id: i64, slot: &Slot, read: impl Fn(&mut View) -> R) -> Result<Option<R>, StoreError> {
+        let remembered = self.sessions.wrote(user_id).await;
+        if let Ok(mark) = remembered {
+            slot.known(mark);
+        }
+        let load = slot.begin_load();
+        let wrote = if remembered.is_ok() { load.least } else { Some(UNKNOWN) };
+        let loaded = self.store.load_view(user_id, MOST_TASKS, wrote).await?;
+        let entries: Vec<_> = loaded.tasks.iter().map(Entry::new).collect::<Result<_, _>>()?;
+        let mut view = View::new(entries);
+        if !loaded.complete || is_too_large(&view) {
+            slot.turn_off(self.ttl);
+            return Ok(None);
+        }
+        let answer = read(&mut view);
+        slot.end_load(load, view, loaded.version, self.ttl);
+        self.slots.resize(user_id, slot.bytes());
+        Ok(Some(answer))
+    }
+
+    /// The last write of a user that is known of, for a read that goes to the store.
+    pub async fn wrote(&self, user_id: i64) -> Option<Mark> {
+        let known = self.slots.get(user_id, |slot| slot.least()).flatten();
+        self.sessions.wrote(user_id).await.map_or(Some(UNKNOWN), |remembered| known.max(remembered))
+    }
+
+    /// Changes the store, and the view along with it.
+    pub async fn write(
+        self: &Arc<Self>,
+        user_id: i64,
+        operations: Vec<Operation>,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Written<Vec<Outcome>>, StoreError> {
+        let views = Arc::clone(self);
+        let write = async move { views.write_through(user_id, operations, idempotency.as_ref()).await };
+        let ended = |error| StoreError::Unknown(format!("the task that wrote has ended: {error}"));
+        tokio::spawn(write.in_current_span()).await.map_err(ended)?
+    }
+
+    async fn write_through(
+        &self,
+        user_id: i64,
+        operations: Vec<Operation>,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Written<Vec<Outcome>>, StoreError> {
+        let slot = self.slot(user_id);
+        let gate = if self.informed.load(Ordering::Acquire) && !slot.is_off() {
+            Some(slot.gate.lock().await)
+        } else {
+            // There is no view to be changed. Should one be loaded until this is over, it is told then.
+            None
+        };
+        let written = self.store.apply(user_id, operations, idempotency).await;
+        match &written {
+            Ok(written) if gate.is_some() && !written.replayed => change(&slot, written),
+            Ok(Written { mark: Some(mark), .. }) => slot.surprise(*mark),
+            Ok(_) => {}
+            Err(StoreError::Unknown(_)) => slot.turn_off(UNSURE),
+            Err(_) => {}
+        }
+        drop(gate);
+        self.slots.resize(user_id, slot.bytes());
+        let written = written?;
+        self.sessions.remember(user_id, written.mark).await;
+        Ok(written)
+    }
+
+    /// Tells a user's view what a search found when the view had changed `changes` times.
+    pub fn remember_search(&self, user_id: i64, key: &SearchRequest, found: &[Entry], changes: u64) {
+        let ids = || found.iter().map(|entry| entry.position.id).collect();
+        self.slots.get(user_id, |slot| slot.read(|view| view.remember_search(key.clone(), ids(), changes)));
+    }
+
+    /// Frees memory for as long as the process runs.
+    pub async fn keep_small(&self) {
+        loop {
+            sleep(SWEEP).await;
+            self.sweep();
+        }
+    }
+
+    /// Frees what is held for users who did not come for longer than a view lives.
+    fn sweep(&self) {
+        self.slots.sweep(self.ttl);
+        self.metrics.measured(self.slots.size());
+    }
+
+    fn slot(&self, user_id: i64) -> Arc<Slot> {
+        self.slots.get_or_insert(user_id, slot::EMPTY_BYTES, Arc::default, Arc::clone)
+    }
+}
+
+fn change(slot: &Slot, written: &Written<Vec<Outcome>>) {
+    let result = slot.wrote(written.mark, |view| {
+        for outcome in &written.value {
+            match outcome {
+                Outcome::Created(task) | Outcome::Updated(task) => view.put(Entry::new(task)?),
+                Outcome::Deleted(id) => view.remove(*id),
+                Outcome::NotFound | Outcome::Conflict => {}
+            }
+        }
+        Ok::<_, StoreError>(is_too_large(view))
+    });
+    match result {
+        Some(Ok(false)) | None => {}
+        // It will be found too large, or broken, when it is loaded.
+        Some(_) => slot.forget(),
+    }
+}
+
+fn is_too_large(view: &View) -> bool {
+    view.entries().len() > MOST_TASKS || view.bytes() > MOST_BYTES
+}
