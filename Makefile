@@ -7,10 +7,10 @@ TEST_GATEWAY_PORT ?= 8081
 export CACHE CARGO_TARGET_DIR CLUSTER GATEWAY_PORT TEST_GATEWAY_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help up down clean test lint images operator crds bench
+.PHONY: help up down clean test lint images operator crds bench bench-api
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 up: ## a kind cluster, the operator, and the quickstart platform serving at http://127.0.0.1:8080
 	@dev/up.sh
@@ -38,3 +38,6 @@ crds: ## generate crds/taskplatform.yaml from its Rust type
 
 bench: ## time from apply to Ready, and what the operator takes
 	@bench/platform.sh
+
+bench-api: ## the task API beside the baseline that it replaces (25 min; bench/api.sh --quick: 3 min)
+	@bench/api.sh

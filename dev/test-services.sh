@@ -8,6 +8,9 @@
 #        dev/test-services.sh broker stop     ends RabbitMQ as a crash would; `broker start` brings it back, with what it had confirmed
 #        dev/test-services.sh stop            ends all of it and removes its files
 #
+# With TEST_SERVICES=durable, what benchmarks take: PostgreSQL that has every commit on disk, PgBouncer and the Redis Cluster; neither a
+# replica nor RabbitMQ.
+#
 # PgBouncer has to be 1.21 or later (prepared statements in transaction mode), RabbitMQ 3.13 or later. Where one of the distribution's is
 # older, all of it comes from Debian trixie, in a root file system that is made once and kept in the cache.
 set -euo pipefail
@@ -19,7 +22,8 @@ rabbitmq=/usr/lib/rabbitmq
 packages=postgresql,pgbouncer,redis-server,redis-tools,rabbitmq-server
 # Another list is another root.
 trixie=$cache/test-services-trixie-$(cksum <<<"$packages" | cut -d' ' -f1)
-name=taskplatform-test-services-$(cksum <<<"$root" | cut -d' ' -f1)
+kind=${TEST_SERVICES:-all}
+name=taskplatform-test-services-$(cksum <<<"$root${TEST_SERVICES:-}" | cut -d' ' -f1)
 state=${TMPDIR:-/tmp}/$name
 
 newest() { printf '%s\n' "$@" | sort -V | tail -n 1; }
@@ -104,8 +108,10 @@ free_ports() {
 }
 
 start_postgres() { # NAME PORT DATA
+  local durability=(-c fsync=off -c full_page_writes=off -c shared_buffers=32MB)
+  if [ "$kind" = durable ]; then durability=(-c fsync=on -c synchronous_commit=on -c shared_buffers=256MB); fi
   background "$1" "$bin/postgres" -D "$3" -p "$2" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
-    -c fsync=off -c full_page_writes=off -c max_connections=150 -c shared_buffers=32MB -c dynamic_shared_memory_type=mmap \
+    "${durability[@]}" -c max_connections=150 -c dynamic_shared_memory_type=mmap \
     -c max_prepared_transactions=0 -c wal_level=replica -c hot_standby=on -c log_min_messages=warning
 }
 
@@ -222,9 +228,10 @@ load() {
 }
 
 running() {
-  local service
+  local service services=(primary pooler redis-0 redis-1 redis-2)
   [ -f "$state/exports" ] || return 1
-  for service in primary replica pooler redis-0 redis-1 redis-2 broker; do
+  if [ "$kind" = all ]; then services+=(replica broker); fi
+  for service in "${services[@]}"; do
     is_alive "$(cat "$state/$service.pid" 2>/dev/null)" || return 1
   done
 }
@@ -256,17 +263,20 @@ start() {
   # -g: what a function sources would stay in it.
   declare -p jail as_user bin pgbouncer redis epmd data primary replica pooler sessions broker distribution epmd_port | sed 's/^declare/declare -g/' >"$state/settings"
 
-  # It takes the longest.
-  configure_broker
-  start_epmd
-  launch_broker
+  if [ "$kind" = all ]; then
+    # It takes the longest.
+    configure_broker
+    start_epmd
+    launch_broker
+  fi
   start_primary
-  start_replica
+  if [ "$kind" = all ]; then start_replica; fi
   configure_pooler
   start_pooler
   start_redis
-  await_broker
+  if [ "$kind" = all ]; then await_broker; fi
   cat >"$state/exports" <<E2
+export TASK_API_TEST_STATE=$state
 export TASK_API_TEST_POSTGRES_URL=postgres://tasks:tasks@127.0.0.1:$pooler/tasks
 export TASK_API_TEST_POSTGRES_READ_URL=postgres://tasks:tasks@127.0.0.1:$pooler/tasks_ro
 export TASK_API_TEST_POSTGRES_ADMIN_URL=postgres://postgres@127.0.0.1:$primary/tasks

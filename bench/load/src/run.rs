@@ -40,6 +40,9 @@ pub struct RunArgs {
     /// JSON lines, one a run
     #[arg(long)]
     out: PathBuf,
+    /// What the server says
+    #[arg(long)]
+    log: PathBuf,
     /// The server's command
     #[arg(last = true, required = true)]
     command: Vec<String>,
@@ -48,7 +51,7 @@ pub struct RunArgs {
 /// Starts a server, loads it, and appends what was measured to a file.
 pub fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
     let load_average = usage::load_average();
-    let server = Server::start(&args.command, args.address)?;
+    let server = Server::start(&args.command, args.address, &args.log)?;
     let mut accounts = prepare::accounts(args.address, ACCOUNTS)?;
     let target = Target { address: args.address, server: server.id(), stores: &args.stores };
     let measured = Duration::from_secs_f64(args.seconds);
@@ -60,7 +63,7 @@ pub fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
     for load in closed.chain(open) {
         let cell = engine::measure(&target, &mut accounts, load, window)?;
         prepare::clear_up(args.address, &mut accounts)?;
-        println!("{}: {}", args.name, report::line(&cell));
+        println!("{}", report::line(&cell));
         cells.push(cell);
     }
     let run = Run { server: args.name.clone(), load_average, start: server.start.as_secs_f64() * 1e3, cells };

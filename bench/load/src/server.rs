@@ -1,9 +1,11 @@
 //! The server under load: started by the generator, so that its start is timed and its process known.
 
 use std::{
+    fs::File,
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
-    process::{Child, Command},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -24,8 +26,8 @@ pub enum ServerError {
     #[error("can't start {0}: {1}")]
     Start(String, io::Error),
     /// It ended.
-    #[error("the server ended at once ({0}); above is what it said")]
-    Ended(std::process::ExitStatus),
+    #[error("the server ended at once ({0}); what it said is in {1}")]
+    Ended(ExitStatus, PathBuf),
     /// It is slow.
     #[error("the server does not answer GET /api/tasks on {0} with 401 within {limit} s", limit = START.as_secs())]
     Silent(SocketAddr),
@@ -41,15 +43,13 @@ pub struct Server {
 
 impl Server {
     /// Starts it and waits until it asks who wants to see their tasks: then its store is there, too.
-    pub fn start(command: &[String], address: SocketAddr) -> Result<Self, ServerError> {
+    pub fn start(command: &[String], address: SocketAddr, log: &Path) -> Result<Self, ServerError> {
         let begun = Instant::now();
-        let (program, arguments) = command.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
-        let process = Command::new(program).args(arguments).spawn();
-        let process = process.map_err(|error| ServerError::Start(command.join(" "), error))?;
+        let process = spawn(command, log).map_err(|error| ServerError::Start(command.join(" "), error))?;
         let mut server = Self { process, start: Duration::ZERO };
         while !serves(address) {
             if let Ok(Some(status)) = server.process.try_wait() {
-                return Err(ServerError::Ended(status));
+                return Err(ServerError::Ended(status, log.to_owned()));
             }
             if begun.elapsed() > START {
                 return Err(ServerError::Silent(address));
@@ -71,6 +71,12 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn spawn(command: &[String], log: &Path) -> io::Result<Child> {
+    let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let log = File::create(log)?;
+    Command::new(program).args(arguments).stdout(log.try_clone()?).stderr(log).spawn()
 }
 
 fn serves(address: SocketAddr) -> bool {
