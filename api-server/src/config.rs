@@ -7,7 +7,11 @@ use jiff::SignedDuration;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use thiserror::Error;
 
-use crate::log::LogFormat;
+use crate::{
+    id::MAX_SHARDS,
+    log::LogFormat,
+    store::{PostgresOptions, ShardConfig},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,7 +47,8 @@ pub struct Args {
     #[arg(long, global = true, env = "TASK_API_METRICS_LISTEN", default_value = "127.0.0.1:9090")]
     pub metrics_listen: SocketAddr,
 
-    /// Where users and tasks are kept: postgres://…, or the path of a SQLite file
+    /// Where users and tasks are kept: postgres://…, or the path of a SQLite file. Several databases, divided by commas, share the users
+    /// between them; their number and order are for good
     #[arg(long, global = true, env = "DATABASE_URL", default_value = "task-api.db", hide_env_values = true)]
     pub database_url: String,
 
@@ -51,7 +56,7 @@ pub struct Args {
     #[arg(long, env = "SQLITE_SYNCHRONOUS", value_enum, default_value_t = Synchronous::Normal)]
     pub sqlite_synchronous: Synchronous,
 
-    /// PostgreSQL replicas that answer reads: postgres://…
+    /// PostgreSQL replicas that answer reads: postgres://…, as many as there are databases
     #[arg(long, env = "DATABASE_READ_URL", hide_env_values = true)]
     pub database_read_url: Option<String>,
 
@@ -173,13 +178,8 @@ pub struct SqliteConfig {
 pub enum DatabaseConfig {
     /// A file.
     Sqlite(SqliteConfig),
-    /// A server.
-    Postgres {
-        /// Takes writes, and reads that must be fresh.
-        primary: Box<tokio_postgres::Config>,
-        /// Take the other reads.
-        replicas: Option<Box<tokio_postgres::Config>>,
-    },
+    /// Servers.
+    Postgres(Box<PostgresOptions>),
 }
 
 /// Why a configuration can't be used.
@@ -199,6 +199,24 @@ pub enum ConfigError {
     /// A key that can be guessed.
     #[error("SIGNING_KEY is too short; it takes at least 16 characters")]
     ShortSigningKey,
+    /// Something else among the URLs.
+    #[error(
+        "{0} lists something that is no PostgreSQL URL; each looks like postgres://user:password@host:6432/database"
+    )]
+    Mixed(&'static str),
+    /// A shard without replicas, or replicas of nothing.
+    #[error(
+        "DATABASE_URL lists {primaries} databases and DATABASE_READ_URL {replicas}; list the replicas of each, in the same order, or none"
+    )]
+    ShardsDiffer {
+        /// How many databases there are.
+        primaries: usize,
+        /// How many have replicas.
+        replicas: usize,
+    },
+    /// Ids have six bits for it.
+    #[error("DATABASE_URL lists {0} databases; there can be 1 to {MAX_SHARDS}")]
+    Shards(usize),
     /// Replicas of what?
     #[error("DATABASE_READ_URL needs a postgres:// DATABASE_URL; unset it to run on SQLite")]
     ReplicasWithoutPrimary,
@@ -227,7 +245,7 @@ impl Args {
         let signing_key = match (self.signing_key.filter(|key| !key.is_empty()), &database) {
             (Some(key), _) if key.len() < 16 => return Err(ConfigError::ShortSigningKey),
             (Some(key), _) => key.into_bytes(),
-            (None, DatabaseConfig::Postgres { .. }) => return Err(ConfigError::NoSigningKey),
+            (None, DatabaseConfig::Postgres(_)) => return Err(ConfigError::NoSigningKey),
             (None, DatabaseConfig::Sqlite(_)) => random_key()?,
         };
         Ok(Config {
@@ -281,11 +299,28 @@ fn database(url: &str, read_url: Option<&str>, synchronous: Synchronous) -> Resu
             None => Ok(DatabaseConfig::Sqlite(SqliteConfig { file, synchronous })),
         };
     }
-    let parse = |variable, url: &str| url.parse().map(Box::new).map_err(|cause| ConfigError::Url { variable, cause });
-    Ok(DatabaseConfig::Postgres {
-        primary: parse("DATABASE_URL", url)?,
-        replicas: read_url.map(|url| parse("DATABASE_READ_URL", url)).transpose()?,
-    })
+    let primaries = urls("DATABASE_URL", url)?;
+    let replicas = read_url.map(|url| urls("DATABASE_READ_URL", url)).transpose()?;
+    let count = primaries.len();
+    if let Some(replicas) = replicas.as_ref().map(Vec::len).filter(|replicas| *replicas != count) {
+        return Err(ConfigError::ShardsDiffer { primaries: count, replicas });
+    }
+    let mut replicas = replicas.unwrap_or_default().into_iter();
+    let mut shards = primaries.into_iter().map(|primary| ShardConfig { primary, replicas: replicas.next() });
+    let first = shards.next().filter(|_| count <= MAX_SHARDS).ok_or(ConfigError::Shards(count))?;
+    Ok(DatabaseConfig::Postgres(Box::new(PostgresOptions { first, others: shards.collect() })))
+}
+
+fn urls(variable: &'static str, urls: &str) -> Result<Vec<tokio_postgres::Config>, ConfigError> {
+    let parse = |url: &str| {
+        let url = url.trim();
+        // The parser takes other things too, such as nothing.
+        if !is_postgres(url) {
+            return Err(ConfigError::Mixed(variable));
+        }
+        url.parse().map_err(|cause| ConfigError::Url { variable, cause })
+    };
+    urls.split(',').map(parse).collect()
 }
 
 fn is_postgres(url: &str) -> bool {
@@ -368,6 +403,31 @@ mod tests {
         assert_eq!(worker.broker.as_ref().unwrap().vhost, "/");
         assert_eq!(worker.summary_interval, Duration::from_mins(1));
         assert!(!format!("{worker:?}").contains("secret"));
+    }
+
+    #[test]
+    fn every_shard_has_replicas_or_none_has() {
+        let (shards, replicas) =
+            ("postgres://a/tasks,postgres://b/tasks", "postgres://a/tasks_ro,postgres://b/tasks_ro");
+        let DatabaseConfig::Postgres(both) = database(shards, Some(replicas), Synchronous::Normal).unwrap() else {
+            panic!("no PostgreSQL")
+        };
+        let [other] = both.others.as_slice() else { panic!("{} others", both.others.len()) };
+        for (shard, host) in [(&both.first, "a"), (other, "b")] {
+            let host = [tokio_postgres::config::Host::Tcp(host.to_owned())];
+            assert_eq!(shard.primary.get_hosts(), host);
+            let replicas = shard.replicas.as_ref().unwrap();
+            assert_eq!((replicas.get_hosts(), replicas.get_dbname()), (host.as_slice(), Some("tasks_ro")));
+        }
+        assert!(database(shards, None, Synchronous::Normal).is_ok());
+        let missing = database(shards, Some("postgres://a/tasks_ro"), Synchronous::Normal);
+        assert!(matches!(missing, Err(ConfigError::ShardsDiffer { primaries: 2, replicas: 1 })));
+        assert!(matches!(
+            database(&format!("{shards},"), None, Synchronous::Normal),
+            Err(ConfigError::Mixed("DATABASE_URL"))
+        ));
+        let many = vec!["postgres://a/tasks"; MAX_SHARDS + 1].join(",");
+        assert!(matches!(database(&many, None, Synchronous::Normal), Err(ConfigError::Shards(_))));
     }
 
     #[test]

@@ -5,25 +5,31 @@
 //!
 //! ```text
 //! bits 52..21  seconds since 2020-01-01T00:00:00Z   (until 2156)
-//! bits 20..0   a number from the database's sequence
+//! bits 20..6   a number from the database's sequence
+//! bits 5..0    the shard: the number of the database that the task is in
 //! ```
 //!
 //! and a look-up by id asks for `created_at` within that one second too, which leaves one partition and one index descent.
 //!
 //! - 53 bits, not 63: ids are numbers in JSON, and JavaScript (and jq) round numbers above 2^53.
-//! - The database makes the id, in the statement that inserts the row, from the same clock reading as `created_at`. Two million ids
-//!   a second fit before the sequence comes round; should it ever (a clock set back), the primary key refuses the row and the insert
-//!   is tried again.
-//! - Sharding by `user_id % N` needs nothing from the id, since every request knows its user. To keep ids unique across shards, shard `k`
-//!   gets a sequence that starts at `k` and increments by the greatest number of shards there will be.
+//! - The database makes the id, in the statement that inserts the row, from the same clock reading as `created_at`. 32,768 ids
+//!   a second and shard fit before the sequence comes round; should it (a burst, a clock set back), the primary key refuses the row and the
+//!   insert is tried again.
+//! - Requests find the shard by their user (`user_id % N`). The shard in the id keeps ids unique across shards, and tells whoever has
+//!   nothing but an id, such as a reader of events, where its task is.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// 2020-01-01T00:00:00Z in seconds since 1970.
 const EPOCH: i64 = 1_577_836_800;
-/// How many bits the sequence has.
-const SEQUENCE_BITS: u32 = 21;
+/// How many bits say the shard.
+const SHARD_BITS: u32 = 6;
+/// The most shards that ids can tell apart.
+pub const MAX_SHARDS: usize = 1 << SHARD_BITS;
+const SHARD_MASK: i64 = (1 << SHARD_BITS) - 1;
+/// How many bits are below the second: the sequence's and the shard's.
+const SECOND_BITS: u32 = 21;
 /// The greatest id.
 const MAX: i64 = (1 << 53) - 1;
 
@@ -39,7 +45,18 @@ impl TaskId {
 
     /// The least id of the second that holds `at`: what a database without a sequence starts from.
     pub fn first_of(at: Timestamp) -> Self {
-        Self(((at.as_second() - EPOCH) << SEQUENCE_BITS).clamp(1, MAX))
+        Self(((at.as_second() - EPOCH) << SECOND_BITS).clamp(1, MAX))
+    }
+
+    /// The first id of shard 0 for a task made at `at` that is greater than `last`. More than a second has ids for run ahead of the clock.
+    pub fn next(last: i64, at: Timestamp) -> Self {
+        let after = (last | SHARD_MASK).saturating_add(1);
+        Self(Self::first_of(at).0.max(after).min(MAX))
+    }
+
+    /// The number of the database that the task is in.
+    pub fn shard(self) -> i64 {
+        self.0 & SHARD_MASK
     }
 
     /// The number itself.
@@ -50,7 +67,7 @@ impl TaskId {
     /// The second in which the task was created: from the first of its instants to the first after it.
     pub fn created_within(self) -> (Timestamp, Timestamp) {
         // 32 bits of seconds since 2020 stay far within what a timestamp can be.
-        let from = Timestamp::from_second((self.0 >> SEQUENCE_BITS) + EPOCH).unwrap_or_default();
+        let from = Timestamp::from_second((self.0 >> SECOND_BITS) + EPOCH).unwrap_or_default();
         (from, from.saturating_add(SignedDuration::from_secs(1)).unwrap_or(from))
     }
 }
@@ -82,7 +99,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_id_tells_the_second_it_was_made_in(second in EPOCH + 1..EPOCH + (1 << 32) - 1, nanos in 0..1_000_000_000i32, sequence in 0i64..1 << SEQUENCE_BITS) {
+        fn an_id_tells_the_second_it_was_made_in(second in EPOCH + 1..EPOCH + (1 << 32) - 1, nanos in 0..1_000_000_000i32, sequence in 0i64..1 << SECOND_BITS) {
             let at = Timestamp::new(second, nanos).unwrap();
             let id = TaskId(TaskId::first_of(at).get() + sequence);
             let (from, to) = id.created_within();
@@ -93,8 +110,16 @@ mod tests {
         #[test]
         fn later_seconds_have_greater_ids(a in EPOCH + 1..EPOCH + (1 << 32) - 1, later in 1i64..1000) {
             let id = |second| TaskId::first_of(Timestamp::from_second(second).unwrap());
-            let greatest = TaskId(id(a).get() + (1 << SEQUENCE_BITS) - 1);
+            let greatest = TaskId(id(a).get() + (1 << SECOND_BITS) - 1);
             prop_assert!(greatest < id(a + later));
+        }
+
+        #[test]
+        fn the_next_id_is_greater_and_of_the_first_shard(second in EPOCH + 1..EPOCH + (1 << 31), last in 0..MAX - 64) {
+            let at = Timestamp::from_second(second).unwrap();
+            let next = TaskId::next(last, at);
+            prop_assert!(next.get() > last && next >= TaskId::first_of(at));
+            prop_assert_eq!(next.shard(), 0);
         }
 
         #[test]

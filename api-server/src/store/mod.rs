@@ -105,13 +105,29 @@ pub struct View {
     pub version: Mark,
 }
 
+/// What a store on PostgreSQL works with. The users are shared between all shards: see [`crate::id`].
+pub struct PostgresOptions {
+    /// The first shard.
+    pub first: ShardConfig,
+    /// The others, in their order, which stays what it was at first.
+    pub others: Vec<ShardConfig>,
+}
+
+/// Where one shard is.
+pub struct ShardConfig {
+    /// Takes writes, and reads that must be fresh.
+    pub primary: tokio_postgres::Config,
+    /// Take the other reads.
+    pub replicas: Option<tokio_postgres::Config>,
+}
+
 /// The store.
 #[derive(Debug)]
 pub struct Store(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Postgres(Box<postgres::Postgres>),
+    Postgres(Box<postgres::Shards>),
     Sqlite(sqlite::Sqlite),
 }
 
@@ -130,7 +146,7 @@ impl Store {
     pub fn open(database: &DatabaseConfig, events: bool) -> Result<Self, StoreError> {
         match database {
             DatabaseConfig::Sqlite(sqlite) => Self::sqlite(sqlite),
-            DatabaseConfig::Postgres { primary, replicas } => Ok(Self::postgres(primary, replicas.as_deref(), events)),
+            DatabaseConfig::Postgres(options) => Ok(Self::postgres(options, events)),
         }
     }
 
@@ -142,7 +158,7 @@ impl Store {
     /// The outboxes of the shards, in their order, each on a connection of its own; none on SQLite.
     pub fn outboxes(&self) -> Vec<Outbox> {
         match &self.0 {
-            Kind::Postgres(postgres) => postgres.outboxes(),
+            Kind::Postgres(shards) => shards.outboxes(),
             Kind::Sqlite(_) => Vec::new(),
         }
     }
@@ -150,7 +166,7 @@ impl Store {
     /// The summaries of the shards, in their order, each on a connection of its own; none on SQLite, which counts when it is asked.
     pub fn summaries(&self) -> Vec<Summaries> {
         match &self.0 {
-            Kind::Postgres(postgres) => postgres.summaries(),
+            Kind::Postgres(shards) => shards.summaries(),
             Kind::Sqlite(_) => Vec::new(),
         }
     }
@@ -160,9 +176,9 @@ impl Store {
         sqlite::Sqlite::open(config).map(Kind::Sqlite).map(Self)
     }
 
-    /// A store on a server. It is connected to when it is first needed.
-    pub fn postgres(primary: &tokio_postgres::Config, replicas: Option<&tokio_postgres::Config>, events: bool) -> Self {
-        Self(Kind::Postgres(Box::new(postgres::Postgres::new(primary, replicas, events))))
+    /// A store on servers, which are connected to when they are first needed. With `events`, every change of a task is written to the outbox too.
+    pub fn postgres(options: &PostgresOptions, events: bool) -> Self {
+        Self(Kind::Postgres(Box::new(postgres::Shards::new(options, events))))
     }
 
     /// Brings the schema up to date. Any number of instances may do this at once.
@@ -173,7 +189,7 @@ impl Store {
     /// Makes partitions ahead of time, and forgets idempotency keys whose day is over.
     pub async fn keep_up(&self) -> Result<(), StoreError> {
         match &self.0 {
-            Kind::Postgres(postgres) => postgres.make_partitions().await,
+            Kind::Postgres(shards) => shards.keep_up().await,
             Kind::Sqlite(sqlite) => sqlite.keep_up().await,
         }
     }

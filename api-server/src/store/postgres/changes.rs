@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Postgres {
-    pub(in crate::store) async fn apply(
+    pub(super) async fn apply(
         &self,
         user_id: i64,
         operations: Vec<Operation>,

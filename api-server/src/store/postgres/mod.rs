@@ -26,6 +26,7 @@ mod own;
 mod pool;
 mod reads;
 mod rows;
+mod shards;
 mod summaries;
 
 use std::{
@@ -36,11 +37,13 @@ use std::{
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Config, Row};
 
-use super::{Mark, NewUser, StoreError, Written};
+use super::{Mark, NewUser, ShardConfig, StoreError, Written};
 use crate::auth::model::User;
+use migrate::ShardNumber;
 pub use outbox::{Backlog, Event, Outbox, Relayed};
 use pool::{Effect, Failure, Params, Pool};
 use rows::{USER, column, no_row, read_user};
+pub(super) use shards::Shards;
 pub use summaries::Summaries;
 
 /// What a request waits for the primary at most, tries and pauses together.
@@ -67,9 +70,10 @@ enum Repeatable {
     No,
 }
 
-/// See the module.
+/// One database: see the module.
 #[derive(Debug)]
-pub(super) struct Postgres {
+struct Postgres {
+    shard: ShardNumber,
     config: Config,
     primary: Pool,
     replicas: Option<Replicas>,
@@ -88,32 +92,33 @@ struct Replicas {
 }
 
 impl Postgres {
-    pub(super) fn new(primary: &Config, replicas: Option<&Config>, events: bool) -> Self {
+    fn new(config: &ShardConfig, shard: ShardNumber, events: bool) -> Self {
+        let ShardConfig { primary, replicas } = config;
         let config = pool::tuned(primary);
-        let replicas = replicas.map(|config| Replicas {
+        let replicas = replicas.as_ref().map(|config| Replicas {
             pool: Pool::new(pool::tuned(config)),
             began: Instant::now(),
             rest_until: AtomicU64::new(0),
         });
         // Two processes with one number would only see each other's rows.
         let instance = getrandom::u64().unwrap_or_default().cast_signed();
-        Self { primary: Pool::new(config.clone()), config, replicas, events, instance }
+        Self { shard, primary: Pool::new(config.clone()), config, replicas, events, instance }
     }
 
-    pub(super) fn outboxes(&self) -> Vec<Outbox> {
-        vec![Outbox::new(self.config.clone())]
+    fn outbox(&self) -> Outbox {
+        Outbox::new(self.config.clone())
     }
 
-    pub(super) fn summaries(&self) -> Vec<Summaries> {
-        vec![Summaries::new(self.config.clone())]
+    fn summaries(&self) -> Summaries {
+        Summaries::new(self.config.clone())
     }
 
-    pub(super) async fn prepare(&self) -> Result<(), StoreError> {
-        migrate::migrate(&self.config).await?;
-        self.make_partitions().await
+    async fn prepare(&self) -> Result<(), StoreError> {
+        migrate::migrate(&self.config, self.shard).await?;
+        self.keep_up().await
     }
 
-    pub(super) async fn make_partitions(&self) -> Result<(), StoreError> {
+    async fn keep_up(&self) -> Result<(), StoreError> {
         let rows = self.write(Repeatable::Yes, "SELECT make_task_partitions($1)", &[&MONTHS_AHEAD]).await?;
         let made: i32 = column(rows.first().ok_or_else(no_row)?, 0)?;
         if made > 0 {
@@ -122,7 +127,7 @@ impl Postgres {
         Ok(())
     }
 
-    pub(super) async fn check(&self) -> Result<(), StoreError> {
+    async fn check(&self) -> Result<(), StoreError> {
         let token = getrandom::u64().unwrap_or_default().cast_signed();
         let write = "WITH swept AS (DELETE FROM readiness WHERE written_at < now() - interval '1 hour')
             INSERT INTO readiness (instance, token, written_at) VALUES ($1, $2, now())
@@ -135,7 +140,7 @@ impl Postgres {
             .ok_or_else(|| StoreError::Unavailable("a row that was just written is not there".to_owned()))
     }
 
-    pub(super) async fn create_user(&self, user: &NewUser) -> Result<Written<User>, StoreError> {
+    async fn create_user(&self, user: &NewUser) -> Result<Written<User>, StoreError> {
         let sql = format!(
             "INSERT INTO users (email, email_key, name, password_hash) VALUES ($1, $2, $3, $4) RETURNING {USER}, {MARK}"
         );
@@ -151,13 +156,13 @@ impl Postgres {
     }
 
     /// Asks the primary: nobody is known yet, so neither is what they wrote.
-    pub(super) async fn credentials(&self, email_key: &str) -> Result<Option<(User, String)>, StoreError> {
+    async fn credentials(&self, email_key: &str) -> Result<Option<(User, String)>, StoreError> {
         let sql = format!("SELECT {USER}, password_hash FROM users WHERE email_key = $1");
         let rows = self.read_primary(&sql, &[&email_key]).await?;
         rows.first().map(|row| Ok((read_user(row)?, column(row, "password_hash")?))).transpose()
     }
 
-    pub(super) async fn user(&self, id: i64, wrote: Option<Mark>) -> Result<Option<User>, StoreError> {
+    async fn user(&self, id: i64, wrote: Option<Mark>) -> Result<Option<User>, StoreError> {
         let sql = |fresh: &str| format!("SELECT {USER} FROM users WHERE id = $1{fresh}");
         self.read(&sql, &[&id], wrote).await?.first().map(read_user).transpose()
     }

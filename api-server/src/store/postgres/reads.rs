@@ -17,7 +17,7 @@ use crate::{
 type Param<'a> = &'a (dyn tokio_postgres::types::ToSql + Sync);
 
 impl Postgres {
-    pub(in crate::store) async fn list_tasks(
+    pub(super) async fn list_tasks(
         &self,
         user_id: i64,
         list: &ListRequest,
@@ -40,7 +40,7 @@ impl Postgres {
         self.page(&page, wrote).await
     }
 
-    pub(in crate::store) async fn search_tasks(
+    pub(super) async fn search_tasks(
         &self,
         user_id: i64,
         search: &SearchRequest,
@@ -65,12 +65,7 @@ impl Postgres {
         self.read(&sql, &page.params, wrote).await?.iter().map(read_task).collect()
     }
 
-    pub(in crate::store) async fn task(
-        &self,
-        user_id: i64,
-        id: TaskId,
-        wrote: Option<Mark>,
-    ) -> Result<Option<Task>, StoreError> {
+    pub(super) async fn task(&self, user_id: i64, id: TaskId, wrote: Option<Mark>) -> Result<Option<Task>, StoreError> {
         let (from, to) = id.created_within();
         let sql = |fresh: &str| {
             format!(
@@ -82,7 +77,7 @@ impl Postgres {
     }
 
     /// Asks for no mark: the view it reads is older than any recent write, wherever it is read.
-    pub(in crate::store) async fn summary(&self, user_id: i64) -> Result<Summary, StoreError> {
+    pub(super) async fn summary(&self, user_id: i64) -> Result<Summary, StoreError> {
         let sql = "SELECT refreshed_at, status, priority, count
             FROM summary_refresh LEFT JOIN task_summaries ON user_id = $1";
         let rows = self.read(&|_| sql.to_owned(), &[&user_id], None).await?;
@@ -95,12 +90,7 @@ impl Postgres {
         Ok(summary)
     }
 
-    pub(in crate::store) async fn load_view(
-        &self,
-        user_id: i64,
-        most: usize,
-        wrote: Option<Mark>,
-    ) -> Result<View, StoreError> {
+    pub(super) async fn load_view(&self, user_id: i64, most: usize, wrote: Option<Mark>) -> Result<View, StoreError> {
         // One more than asked for tells whether these are all.
         let limit = i64::try_from(most).unwrap_or(i64::MAX - 1) + 1;
         // Everything below xmin is over, so it is seen. There is a row also where there is no task.

@@ -30,7 +30,7 @@ impl Ids {
 
     /// Only the writer's thread asks.
     fn next(&self, now: Timestamp) -> i64 {
-        let id = TaskId::first_of(now).get().max(self.0.load(Ordering::Relaxed) + 1);
+        let id = TaskId::next(self.0.load(Ordering::Relaxed), now).get();
         self.0.store(id, Ordering::Relaxed);
         id
     }

@@ -15,13 +15,10 @@ CREATE TABLE readiness (
     written_at timestamptz NOT NULL
 );
 
--- An id is the second of created_at (from 2020 on), 15 bits of a sequence and 6 bits of shard; api-server/src/id.rs says why. `at` is the
--- row's created_at. CACHE keeps sessions from queueing for the sequence; it costs holes, and the order within a second.
+-- An id is the second of created_at (from 2020 on), 15 bits of this sequence and 6 bits of shard; api-server/src/id.rs says why, and
+-- task_id, which makes one, is made when the shard is known. CACHE keeps sessions from queueing for the sequence; it costs holes, and the
+-- order within a second.
 CREATE SEQUENCE task_id_seq AS bigint CACHE 32;
-
-CREATE FUNCTION task_id(at timestamptz) RETURNS bigint LANGUAGE sql VOLATILE AS $$
-    SELECT ((floor(extract(epoch FROM at))::bigint - 1577836800) << 21) | ((nextval('task_id_seq') & 32767) << 6)
-$$;
 
 -- The second that an id carries, in which its row's created_at is.
 CREATE FUNCTION task_second(id bigint) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$

@@ -1,0 +1,140 @@
+//! Databases that share the users between them (plan section 2.4): user `u` is in shard `u % N`, with all that is theirs.
+//!
+//! An account comes to the shard that its e-mail hashes to, whose sequence makes only ids of that shard. So e-mails are unique if
+//! they are unique in their shard, and neither a log-in nor anything else asks more than one.
+
+use futures::future::try_join_all;
+use sha2::{Digest, Sha256};
+
+use super::{Outbox, Postgres, ShardNumber, Summaries};
+use crate::{
+    auth::model::User,
+    id::TaskId,
+    store::{
+        Idempotency, ListRequest, Mark, NewUser, Operation, Outcome, PostgresOptions, SearchRequest, StoreError, View,
+        Written,
+    },
+    tasks::{model::Task, summary::Summary},
+};
+
+/// All shards, in their order. There is at least one.
+#[derive(Debug)]
+pub(in crate::store) struct Shards {
+    first: Postgres,
+    others: Vec<Postgres>,
+}
+
+impl Shards {
+    pub(in crate::store) fn new(options: &PostgresOptions, events: bool) -> Self {
+        let PostgresOptions { first, others } = options;
+        let of = others.len() + 1;
+        let open = |number, config| Postgres::new(config, ShardNumber { number, of }, events);
+        Self {
+            first: open(0, first),
+            others: others.iter().zip(1..).map(|(config, number)| open(number, config)).collect(),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Postgres> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    fn numbered(&self, number: u64) -> &Postgres {
+        let count = self.others.len() as u64 + 1;
+        let place = usize::try_from(number % count).unwrap_or_default();
+        place.checked_sub(1).and_then(|place| self.others.get(place)).unwrap_or(&self.first)
+    }
+
+    fn of_user(&self, user_id: i64) -> &Postgres {
+        // No user has a negative id, but a made-up token may.
+        self.numbered(user_id.unsigned_abs())
+    }
+
+    /// The hash has to be the same in every version of this program.
+    fn of_email(&self, email_key: &str) -> &Postgres {
+        let digest = Sha256::digest(email_key);
+        // 2^64 is so much greater than the number of shards that each gets its share.
+        self.numbered(digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    }
+
+    pub(in crate::store) fn outboxes(&self) -> Vec<Outbox> {
+        self.all().map(Postgres::outbox).collect()
+    }
+
+    pub(in crate::store) fn summaries(&self) -> Vec<Summaries> {
+        self.all().map(Postgres::summaries).collect()
+    }
+
+    pub(in crate::store) async fn prepare(&self) -> Result<(), StoreError> {
+        try_join_all(self.all().map(Postgres::prepare)).await.map(|_| ())
+    }
+
+    pub(in crate::store) async fn keep_up(&self) -> Result<(), StoreError> {
+        try_join_all(self.all().map(Postgres::keep_up)).await.map(|_| ())
+    }
+
+    pub(in crate::store) async fn check(&self) -> Result<(), StoreError> {
+        try_join_all(self.all().map(Postgres::check)).await.map(|_| ())
+    }
+
+    pub(in crate::store) async fn create_user(&self, user: &NewUser) -> Result<Written<User>, StoreError> {
+        self.of_email(&user.email.key()).create_user(user).await
+    }
+
+    pub(in crate::store) async fn credentials(&self, email_key: &str) -> Result<Option<(User, String)>, StoreError> {
+        self.of_email(email_key).credentials(email_key).await
+    }
+
+    pub(in crate::store) async fn user(&self, id: i64, wrote: Option<Mark>) -> Result<Option<User>, StoreError> {
+        self.of_user(id).user(id, wrote).await
+    }
+
+    pub(in crate::store) async fn apply(
+        &self,
+        user_id: i64,
+        operations: Vec<Operation>,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Written<Vec<Outcome>>, StoreError> {
+        self.of_user(user_id).apply(user_id, operations, idempotency).await
+    }
+
+    pub(in crate::store) async fn list_tasks(
+        &self,
+        user_id: i64,
+        list: &ListRequest,
+        wrote: Option<Mark>,
+    ) -> Result<Vec<Task>, StoreError> {
+        self.of_user(user_id).list_tasks(user_id, list, wrote).await
+    }
+
+    pub(in crate::store) async fn search_tasks(
+        &self,
+        user_id: i64,
+        search: &SearchRequest,
+        wrote: Option<Mark>,
+    ) -> Result<Vec<Task>, StoreError> {
+        self.of_user(user_id).search_tasks(user_id, search, wrote).await
+    }
+
+    pub(in crate::store) async fn task(
+        &self,
+        user_id: i64,
+        id: TaskId,
+        wrote: Option<Mark>,
+    ) -> Result<Option<Task>, StoreError> {
+        self.of_user(user_id).task(user_id, id, wrote).await
+    }
+
+    pub(in crate::store) async fn summary(&self, user_id: i64) -> Result<Summary, StoreError> {
+        self.of_user(user_id).summary(user_id).await
+    }
+
+    pub(in crate::store) async fn load_view(
+        &self,
+        user_id: i64,
+        most: usize,
+        wrote: Option<Mark>,
+    ) -> Result<View, StoreError> {
+        self.of_user(user_id).load_view(user_id, most, wrote).await
+    }
+}
