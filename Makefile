@@ -7,7 +7,7 @@ TEST_GATEWAY_PORT ?= 8081
 export CACHE CARGO_TARGET_DIR CLUSTER GATEWAY_PORT TEST_GATEWAY_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help up down clean test lint images operator crds bench bench-api
+.PHONY: help up down clean test lint images operator crds bench bench-api fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -41,3 +41,6 @@ bench: ## time from apply to Ready, and what the operator takes
 
 bench-api: ## the task API beside the baseline that it replaces (25 min; bench/api.sh --quick: 3 min)
 	@bench/api.sh
+
+fuzz: ## what the task API answers, against its OpenAPI document
+	@dev/fuzz-api.sh

@@ -28,6 +28,9 @@ pub enum StartError {
     /// The session store's URL.
     #[error(transparent)]
     Sessions(#[from] SessionError),
+    /// The OpenAPI document.
+    #[error("can't write the OpenAPI document: {0}")]
+    Document(#[from] serde_json::Error),
     /// Signals can't be received.
     #[error("can't wait for SIGTERM: {0}")]
     Signals(std::io::Error),

@@ -51,9 +51,9 @@ impl Form {
 
     /// An object inside a body.
     pub fn at(place: String, value: Value) -> Result<Self, FieldError> {
-        match value {
-            Value::Object(fields) => Ok(Self { place, fields, errors: Vec::new() }),
-            _ => Err(FieldError { field: Cow::Owned(place), message: "must be a JSON object".to_owned() }),
+        match object(value) {
+            Ok(fields) => Ok(Self { place, fields, errors: Vec::new() }),
+            Err(message) => Err(FieldError { field: Cow::Owned(place), message }),
         }
     }
 
@@ -116,7 +116,12 @@ impl Form {
 
     /// `value`, unless something was wrong. A required field that is missing was rejected, so `value` is `Some` otherwise.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, ApiError> {
-        value.filter(|_| self.errors.is_empty()).ok_or(ApiError::Invalid(self.errors))
+        self.parsed(value).map_err(ApiError::Invalid)
+    }
+
+    /// The same, for a part of a body whose other parts are still to be read.
+    pub fn parsed<T>(self, value: Option<T>) -> Result<T, Vec<FieldError>> {
+        value.filter(|_| self.errors.is_empty()).ok_or(self.errors)
     }
 }
 
@@ -127,6 +132,14 @@ pub fn string(value: Value) -> Result<String, String> {
         Value::String(text) if text.contains('\0') => Err("must not contain the character U+0000".to_owned()),
         Value::String(text) => Ok(text),
         _ => Err("must be a string".to_owned()),
+    }
+}
+
+/// An object.
+pub fn object(value: Value) -> Result<Map<String, Value>, String> {
+    match value {
+        Value::Object(fields) => Ok(fields),
+        _ => Err("must be a JSON object".to_owned()),
     }
 }
 
@@ -145,12 +158,12 @@ pub fn text(value: Value, min: usize, max: usize) -> Result<String, String> {
 
 /// A point in time, as RFC 3339 writes it. What is finer than a microsecond is cut off, since no database here keeps it.
 pub fn timestamp(value: Value) -> Result<Timestamp, String> {
-    let wrong = || "must be a time like 2030-01-31T12:00:00Z (RFC 3339), of the years 1 to 9999".to_owned();
+    let wrong = || "must be a time like 2030-01-31T12:00:00Z (RFC 3339), of the years 0 to 9999".to_owned();
     let at: Timestamp = string(value)?.parse().map_err(|_| wrong())?;
     let rounding = jiff::TimestampRound::new().smallest(Unit::Microsecond).mode(jiff::RoundMode::Floor);
     let at = at.round(rounding).map_err(|_| wrong())?;
     let year = jiff::tz::Offset::UTC.to_datetime(at).year();
-    (1..=9999).contains(&year).then_some(at).ok_or_else(wrong)
+    (0..=9999).contains(&year).then_some(at).ok_or_else(wrong)
 }
 
 #[cfg(test)]

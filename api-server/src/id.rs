@@ -31,7 +31,7 @@ const SHARD_MASK: i64 = (1 << SHARD_BITS) - 1;
 /// How many bits are below the second: the sequence's and the shard's.
 const SECOND_BITS: u32 = 21;
 /// The greatest id.
-const MAX: i64 = (1 << 53) - 1;
+pub const MAX: i64 = (1 << 53) - 1;
 
 /// The id of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

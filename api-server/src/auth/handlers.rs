@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     App,
@@ -18,18 +19,41 @@ use crate::{
         session::Token,
     },
     error::ApiError,
-    http::JsonBody,
+    http::{
+        JsonBody,
+        answer::{Found, JSON, json},
+        etag::IfNoneMatch,
+    },
+    problem::Problem,
     store::NewUser,
 };
 
+/// Their routes.
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(register)).routes(routes!(login)).routes(routes!(logout)).routes(routes!(me))
+}
+
 /// Who logged in, and with what to come back.
-#[derive(Debug, Serialize)]
-struct LoggedIn {
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LoggedIn {
     user: User,
+    /// What to send as `Authorization: Bearer <token>`.
+    #[schema(example = "7.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")]
     token: String,
 }
 
-/// `POST /api/auth/register`
+/// Makes an account, and logs in to it
+///
+/// That an e-mail has an account is told here, and nowhere else.
+#[utoipa::path(
+    post, path = "/api/auth/register", tag = "auth", request_body = Registration,
+    responses(
+        (status = 201, description = "The account, and a session", body = LoggedIn,
+            headers(("set-cookie" = String, description = "The session's cookie"))),
+        (status = 409, description = "Another account has this e-mail (`urn:taskplatform:problem:email-taken`)",
+            body = Problem, content_type = "application/problem+json")
+    )
+)]
 pub async fn register(State(app): State<Arc<App>>, headers: HeaderMap, body: JsonBody) -> Result<Response, ApiError> {
     let Registration { email, password, name } = Registration::from_form(body.form)?;
     // Rather no account than one whose owner is answered 503 and then told that it exists.
@@ -40,7 +64,18 @@ pub async fn register(State(app): State<Arc<App>>, headers: HeaderMap, body: Jso
     log_in(&app, &headers, StatusCode::CREATED, written.value).await
 }
 
-/// `POST /api/auth/login`
+/// Logs in
+///
+/// A wrong e-mail and a wrong password get the same answer after the same time.
+#[utoipa::path(
+    post, path = "/api/auth/login", tag = "auth", request_body = Login,
+    responses(
+        (status = 200, description = "A session", body = LoggedIn,
+            headers(("set-cookie" = String, description = "The session's cookie"))),
+        (status = 401, description = "Wrong e-mail or password (`urn:taskplatform:problem:wrong-credentials`)",
+            body = Problem, content_type = "application/problem+json")
+    )
+)]
 pub async fn login(State(app): State<Arc<App>>, headers: HeaderMap, body: JsonBody) -> Result<Response, ApiError> {
     let login = Login::from_form(body.form)?;
     let (user, hash) = app.store.credentials(&login.email_key()).await?.unzip();
@@ -49,16 +84,26 @@ pub async fn login(State(app): State<Arc<App>>, headers: HeaderMap, body: JsonBo
     log_in(&app, &headers, StatusCode::OK, user).await
 }
 
-/// `POST /api/auth/logout`
+/// Ends the session
+#[utoipa::path(
+    post, path = "/api/auth/logout", tag = "auth", security(("bearer" = []), ("cookie" = [])),
+    responses((status = 204, description = "It has ended",
+        headers(("set-cookie" = String, description = "Has browsers forget the session's cookie"))))
+)]
 pub async fn logout(State(app): State<Arc<App>>, headers: HeaderMap, user: CurrentUser) -> Result<Response, ApiError> {
     app.sessions.end(&user.token).await?;
     let forget = set_cookie("", Duration::ZERO, &headers);
-    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, forget)]).into_response())
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, forget)], NO_STORE).into_response())
 }
 
-/// `GET /api/auth/me`
-pub async fn me(State(app): State<Arc<App>>, user: CurrentUser) -> Result<Json<User>, ApiError> {
-    app.store.user(user.id, user.wrote).await?.map(Json).ok_or(ApiError::Unauthorized)
+/// Tells whose session it is
+#[utoipa::path(
+    get, path = "/api/auth/me", tag = "auth", params(IfNoneMatch), security(("bearer" = []), ("cookie" = [])),
+    responses((status = 200, description = "The user", body = User))
+)]
+pub async fn me(State(app): State<Arc<App>>, user: CurrentUser, known: IfNoneMatch) -> Result<Response, ApiError> {
+    let user = app.store.user(user.id, user.wrote).await?.ok_or(ApiError::Unauthorized)?;
+    Ok(Found::tagged(&user)?.answer(&known))
 }
 
 async fn log_in(app: &App, headers: &HeaderMap, status: StatusCode, user: User) -> Result<Response, ApiError> {
@@ -66,8 +111,13 @@ async fn log_in(app: &App, headers: &HeaderMap, status: StatusCode, user: User) 
     app.sessions.begin(&token).await?;
     let token = token.reveal();
     let cookie = set_cookie(&token, app.sessions.ttl(), headers);
-    Ok((status, [(header::SET_COOKIE, cookie)], Json(LoggedIn { user, token })).into_response())
+    let body = json(&LoggedIn { user, token })?;
+    Ok((status, [(header::SET_COOKIE, cookie)], NO_STORE, JSON, body).into_response())
 }
+
+/// Nobody may keep an answer with a token.
+const NO_STORE: [(header::HeaderName, HeaderValue); 1] =
+    [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
 
 /// The cookie is `Secure` where the client came by HTTPS; whoever lies about that harms only their own cookie.
 fn set_cookie(token: &str, ttl: Duration, headers: &HeaderMap) -> String {

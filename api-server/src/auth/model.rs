@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::{
     error::ApiError,
@@ -17,13 +18,16 @@ pub const MAX_PASSWORD: usize = 256;
 pub const MAX_NAME: usize = 100;
 
 /// An account as it is shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct User {
     /// The account's id.
+    #[schema(minimum = 1, example = 7)]
     pub id: i64,
     /// As it was given.
+    #[schema(example = "me@example.com")]
     pub email: String,
     /// What the user wants to be called.
+    #[schema(required, max_length = 100, example = "Me")]
     pub name: Option<String>,
     /// When the account was made.
     pub created_at: Timestamp,
@@ -63,13 +67,16 @@ fn is_email(text: &str) -> bool {
 }
 
 /// A request for an account.
-#[derive(Debug)]
+#[derive(Debug, ToSchema)]
 pub struct Registration {
-    /// The e-mail to log in with.
+    /// The e-mail to log in with. Two that differ only in case are one.
+    #[schema(value_type = String, format = Email, max_length = 254, example = "me@example.com")]
     pub email: Email,
-    /// The password, as it was given.
+    /// The password.
+    #[schema(format = Password, min_length = 8, max_length = 256, pattern = r"^[^\u0000]*$", example = "correct horse")]
     pub password: String,
     /// What the user wants to be called.
+    #[schema(min_length = 1, max_length = 100, pattern = r"^[^\u0000]*$", example = "Me")]
     pub name: Option<String>,
 }
 
@@ -84,11 +91,13 @@ impl Registration {
 }
 
 /// A request for a session.
-#[derive(Debug)]
+#[derive(Debug, ToSchema)]
 pub struct Login {
     /// The account's e-mail.
+    #[schema(pattern = r"^[^\u0000]*$", example = "me@example.com")]
     pub email: String,
     /// Its password, perhaps.
+    #[schema(format = Password, pattern = r"^[^\u0000]*$", example = "correct horse")]
     pub password: String,
 }
 

@@ -1,13 +1,21 @@
 //! Entity tags and the conditions that requests make of them (RFC 9110, sections 8.8.3 and 13.1).
 
+use std::fmt;
+
 use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use crate::error::ApiError;
+use utoipa::{
+    IntoParams,
+    openapi::path::{Parameter, ParameterIn},
+};
+
+use crate::{error::ApiError, openapi::header_parameter};
 
 /// What tells one state of a resource from another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +37,16 @@ impl ETag {
         Self { weak: false, opaque: URL_SAFE_NO_PAD.encode(&Sha256::digest(body)[..16]) }
     }
 
+    /// The tag of what has this hash.
+    pub fn of_hash(hash: u64) -> Self {
+        Self { weak: false, opaque: URL_SAFE_NO_PAD.encode(hash.to_be_bytes()) }
+    }
+
+    /// The tag of all bodies that say the same as this, if not in the same bytes.
+    pub fn of_meaning(body: &[u8]) -> Self {
+        Self { weak: true, ..Self::of_body(body) }
+    }
+
     /// The version in it, if it is the strong tag of one.
     pub fn version(&self) -> Option<i64> {
         let version = self.opaque.parse().ok()?;
@@ -36,19 +54,35 @@ impl ETag {
         (*self == Self::of_version(version)).then_some(version)
     }
 
+    /// Reads a tag that stands alone.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::read(text).filter(|(_, rest)| rest.is_empty()).map(|(tag, _)| tag)
+    }
+
     /// As it goes into a header.
     pub fn to_header(&self) -> HeaderValue {
-        let weak = if self.weak { "W/" } else { "" };
         // Every character of a tag may be in a header.
-        HeaderValue::from_str(&format!("{weak}\"{}\"", self.opaque)).unwrap_or(HeaderValue::from_static("\"\""))
+        HeaderValue::from_str(&self.to_string()).unwrap_or(HeaderValue::from_static("\"\""))
     }
 
     /// Reads one tag and gives what follows it.
     fn read(text: &str) -> Option<(Self, &str)> {
         let (weak, text) = text.strip_prefix("W/").map_or((false, text), |text| (true, text));
         let (opaque, rest) = text.strip_prefix('"')?.split_once('"')?;
-        let allowed = opaque.chars().all(|c| c == '!' || ('#'..='~').contains(&c) || c >= '\u{80}');
+        let allowed = opaque.chars().all(|c| c == '!' || ('#'..='~').contains(&c));
         allowed.then(|| (Self { weak, opaque: opaque.to_owned() }, rest))
+    }
+}
+
+impl fmt::Display for ETag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\"{}\"", if self.weak { "W/" } else { "" }, self.opaque)
+    }
+}
+
+impl Serialize for ETag {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -98,6 +132,9 @@ impl Tags {
 
 const BLANK: [char; 2] = [' ', '\t'];
 
+/// [`Tags`] as a regular expression.
+const PATTERN: &str = r#"^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$"#;
+
 /// `If-None-Match` of a read: what the client has already.
 #[derive(Debug)]
 pub struct IfNoneMatch(Option<Tags>);
@@ -121,6 +158,14 @@ impl<S: Send + Sync> FromRequestParts<S> for IfNoneMatch {
     }
 }
 
+impl IntoParams for IfNoneMatch {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let description =
+            "ETags of answers that the client has: if one of them still stands, the answer is 304 without a body.";
+        vec![header_parameter("If-None-Match", description, PATTERN, "\"1\"")]
+    }
+}
+
 /// `If-Match` of a write: the only states that it may change.
 #[derive(Debug)]
 pub struct IfMatch(Option<Tags>);
@@ -134,11 +179,6 @@ impl IfMatch {
             Some(Tags::Of(tags)) => Some(tags.iter().filter_map(ETag::version).collect()),
         }
     }
-
-    /// Reads what stands for the header in a batch.
-    pub fn parse(text: &str) -> Option<Self> {
-        Tags::parse(text).map(Some).map(Self)
-    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
@@ -146,6 +186,14 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         Tags::read(&parts.headers, &header::IF_MATCH).map(Self)
+    }
+}
+
+impl IntoParams for IfMatch {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let description = "ETags of the task's states that may be changed: if it is in none of them any more, nothing is done and the answer \
+            is 412.";
+        vec![header_parameter("If-Match", description, PATTERN, "\"1\"")]
     }
 }
 
@@ -187,7 +235,7 @@ mod tests {
         let has = |text: &str| IfNoneMatch(Tags::parse(text)).has(&ETag::of_version(3));
         assert!(has("\"3\"") && has("W/\"3\"") && has("\"1\", \"3\"") && has("*"));
         assert!(!has("\"4\"") && !has("\"03\""));
-        let versions = |text: &str| IfMatch::parse(text).unwrap().versions();
+        let versions = |text: &str| IfMatch(Tags::parse(text)).versions();
         assert_eq!(versions("*"), None);
         assert_eq!(versions("\"3\", \"4\""), Some(vec![3, 4]));
         assert_eq!(versions("W/\"3\", \"+3\", \"03\", \"x\""), Some(vec![]));

@@ -8,9 +8,11 @@ use axum::{
 };
 
 /// Unless the answer says otherwise.
-const DEFAULTS: [(HeaderName, HeaderValue); 5] = [
+const DEFAULTS: [(HeaderName, HeaderValue); 6] = [
     // An answer is its user's alone, and is asked for again with its ETag.
     (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
+    // A cache that serves two sessions must not take one's answer for the other's.
+    (header::VARY, HeaderValue::from_static("authorization, cookie")),
     // What is in an answer must never run, nor be shown in a frame of another page.
     (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),

@@ -1,7 +1,9 @@
 //! What handlers take from a request, with this API's answers where it is not there, and what every answer carries.
 
+pub mod answer;
 pub mod etag;
 pub mod headers;
+pub mod idempotency;
 pub mod limits;
 pub mod query;
 
@@ -14,7 +16,19 @@ use axum::{
     response::IntoResponse,
 };
 
-use crate::{error::ApiError, form::Form, id::TaskId};
+use utoipa::{
+    IntoParams,
+    openapi::{
+        KnownFormat, ObjectBuilder, SchemaFormat, Type,
+        path::{Parameter, ParameterBuilder, ParameterIn},
+    },
+};
+
+use crate::{
+    error::ApiError,
+    form::Form,
+    id::{self, TaskId},
+};
 
 /// The most bytes that a body may have.
 pub const MAX_BODY: usize = 1 << 20;
@@ -59,6 +73,22 @@ impl<S: Send + Sync> FromRequestParts<S> for TaskId {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| ApiError::NotFound)?;
         id.parse().map_err(|()| ApiError::NotFound)
+    }
+}
+
+impl IntoParams for TaskId {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let schema = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+            .minimum(Some(1))
+            .maximum(Some(id::MAX));
+        let parameter = ParameterBuilder::new()
+            .name("id")
+            .parameter_in(ParameterIn::Path)
+            .description(Some("The task's id"))
+            .schema(Some(schema));
+        vec![parameter.build()]
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod connections;
 pub mod lifecycle;
+pub mod probes;
 pub mod router;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -34,7 +35,7 @@ pub async fn run(app: Arc<App>, address: SocketAddr, metrics_address: SocketAddr
     let caches = tokio::spawn(keep_caches(Arc::clone(&app)));
     let connections = Connections::default();
     let accepting =
-        tokio::spawn(connections.clone().accept(api, router::api(Arc::clone(&app)), Some(Arc::clone(&app))));
+        tokio::spawn(connections.clone().accept(api, router::api(Arc::clone(&app))?, Some(Arc::clone(&app))));
 
     stop.await;
     app.lifecycle.drain();

@@ -1,24 +1,23 @@
-//! The routes, and what happens around every request.
+//! What happens around every request.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Router,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
     http::{HeaderValue, Method, StatusCode, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
-use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
 use crate::{
-    App, auth,
-    error::{ApiError, Cause},
+    App,
+    error::{ApiError, Cause, StartError},
     http::{MAX_BODY, headers, limits},
-    metrics, problem, tasks,
+    metrics, problem, routes,
 };
 
 /// The longest that a request may take; every part of it has a shorter limit of its own.
@@ -29,28 +28,12 @@ const SLOW: Duration = Duration::from_secs(1);
 const REQUEST_ID: &str = "x-request-id";
 
 /// The API.
-pub fn api(app: Arc<App>) -> Router {
-    let served = Router::new()
-        .route("/api/auth/register", post(auth::handlers::register))
-        .route("/api/auth/login", post(auth::handlers::login))
-        .route("/api/auth/logout", post(auth::handlers::logout))
-        .route("/api/auth/me", get(auth::handlers::me))
-        .route("/api/tasks", get(tasks::handlers::list).post(tasks::handlers::create))
-        .route(
-            "/api/tasks/{id}",
-            get(tasks::handlers::get).patch(tasks::handlers::update).delete(tasks::handlers::delete),
-        )
-        .method_not_allowed_fallback(other_method)
-        .route_layer(from_fn_with_state(Arc::clone(&app), once_started));
-    Router::new()
-        .route("/api/health", get(health))
-        .route("/api/ready", get(ready))
-        .method_not_allowed_fallback(other_method)
-        .merge(served)
-        .fallback(|| async { ApiError::NotFound })
+pub fn api(app: Arc<App>) -> Result<Router, StartError> {
+    Ok(routes::api()?
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(Arc::clone(&app), once_started))
         .layer(from_fn_with_state(Arc::clone(&app), around))
-        .with_state(app)
+        .with_state(app))
 }
 
 /// `/metrics`, on a port that only Prometheus reaches.
@@ -61,34 +44,18 @@ pub fn metrics(app: Arc<App>) -> Router {
     Router::new().route("/metrics", get(render)).fallback(|| async { ApiError::NotFound }).with_state(app)
 }
 
-/// OPTIONS asks what is allowed, and is told by the header `Allow` that axum adds, as whoever uses a method that is not.
-async fn other_method(method: Method) -> Response {
-    if method == Method::OPTIONS {
-        return StatusCode::NO_CONTENT.into_response();
-    }
-    ApiError::MethodNotAllowed.into_response()
-}
-
-async fn health(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
-    if app.lifecycle.is_draining() {
-        return Err(ApiError::unavailable("this instance stops; use another"));
-    }
-    Ok(Json(json!({"status": "ok"})))
-}
-
-async fn ready(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
-    match app.readiness.check(&app).await {
-        Ok(()) => Ok(Json(json!({"status": "ready"}))),
-        Err(failed) => Err(ApiError::unavailable(failed)),
-    }
-}
-
 async fn once_started(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if app.lifecycle.is_started() {
+    let matched = request.extensions().get::<MatchedPath>();
+    if app.lifecycle.is_started() || matched.is_some_and(|path| is_probe(path.as_str())) {
         next.run(request).await
     } else {
         ApiError::unavailable("this instance starts: it waits for its database; try again").into_response()
     }
+}
+
+/// Probes come every few seconds; what they find is logged when it changes.
+fn is_probe(route: &str) -> bool {
+    matches!(route, "/api/health" | "/api/ready")
 }
 
 /// Gives the request an id, a time limit, a line in the log and a place in the metrics.
@@ -118,8 +85,7 @@ async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     let (status, took) = (response.status(), begun.elapsed());
     let cause = response.extensions().get::<Cause>().map(|Cause(cause)| cause.as_str());
     let status_code = status.as_u16();
-    // Probes come every few seconds; what they find is logged when it changes.
-    let probe = matches!(route.as_str(), "/api/health" | "/api/ready");
+    let probe = is_probe(&route);
     if status == StatusCode::INTERNAL_SERVER_ERROR {
         tracing::error!(method, path, status = status_code, ?took, cause, "request failed");
     } else if status.is_server_error() && !probe {

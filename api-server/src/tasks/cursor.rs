@@ -1,6 +1,6 @@
 //! Cursors: where the next page of a list begins, sealed so that none but this API can make one.
 //!
-//! A cursor is bound to its user and filter. One that was changed, or that comes from another list, does not open.
+//! A cursor is bound to its user and to what they page through. One that was changed, or that comes from another list, does not open.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use sha2::Sha256;
 
-use crate::tasks::model::Filter;
+use crate::tasks::{model::Filter, search::SearchQuery};
 
 /// Changes with the layout, so that an old cursor is refused rather than misread.
 const CONTEXT: &[u8] = b"task list cursor 1";
@@ -25,6 +25,15 @@ pub struct Position {
     pub created_at: Timestamp,
     /// Its id, which tells apart what was made in the same microsecond.
     pub id: i64,
+}
+
+/// What is paged through.
+#[derive(Clone, Copy, Debug)]
+pub enum Listing<'a> {
+    /// The tasks that pass a filter.
+    Tasks(Filter),
+    /// What a search finds.
+    Search(&'a SearchQuery),
 }
 
 /// Seals and opens cursors.
@@ -52,32 +61,39 @@ impl Cursors {
     }
 
     /// A cursor for the page that begins after `position`.
-    pub fn seal(&self, user_id: i64, filter: Filter, position: Position) -> String {
+    pub fn seal(&self, user_id: i64, listing: &Listing<'_>, position: Position) -> String {
         let mut bytes = [0; POSITION + TAG];
         bytes[..8].copy_from_slice(&position.created_at.as_microsecond().to_be_bytes());
         bytes[8..POSITION].copy_from_slice(&position.id.to_be_bytes());
-        let tag = self.tag(user_id, filter, &bytes[..POSITION]).finalize().into_bytes();
+        let tag = self.tag(user_id, listing, &bytes[..POSITION]).finalize().into_bytes();
         bytes[POSITION..].copy_from_slice(&tag[..TAG]);
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// The position in `cursor`, if it was sealed here for this user and filter.
-    pub fn open(&self, user_id: i64, filter: Filter, cursor: &str) -> Option<Position> {
+    /// The position in `cursor`, if it was sealed here for this user and listing.
+    pub fn open(&self, user_id: i64, listing: &Listing<'_>, cursor: &str) -> Option<Position> {
         let bytes: [u8; POSITION + TAG] = URL_SAFE_NO_PAD.decode(cursor).ok()?.try_into().ok()?;
         let (position, tag) = bytes.split_at(POSITION);
-        self.tag(user_id, filter, position).verify_truncated_left(tag).ok()?;
+        self.tag(user_id, listing, position).verify_truncated_left(tag).ok()?;
         let (created_at, id) = position.split_at(8);
         let created_at = Timestamp::from_microsecond(i64::from_be_bytes(created_at.try_into().ok()?)).ok()?;
         Some(Position { created_at, id: i64::from_be_bytes(id.try_into().ok()?) })
     }
 
-    fn tag(&self, user_id: i64, filter: Filter, position: &[u8]) -> Hmac<Sha256> {
-        let status = filter.status.map_or("", |status| status.as_str());
-        let priority = filter.priority.map_or("", |priority| priority.as_str());
+    fn tag(&self, user_id: i64, listing: &Listing<'_>, position: &[u8]) -> Hmac<Sha256> {
         let mut mac = self.mac.clone();
         mac.update(position);
         mac.update(&user_id.to_be_bytes());
-        mac.update(format!("{status}/{priority}").as_bytes());
+        let listing = match listing {
+            Listing::Tasks(Filter { status, priority }) => {
+                let status = status.map_or("", |status| status.as_str());
+                let priority = priority.map_or("", |priority| priority.as_str());
+                format!("{status}/{priority}")
+            }
+            // A term begins with a quotation mark or a minus sign, and no status does.
+            Listing::Search(query) => query.to_string(),
+        };
+        mac.update(listing.as_bytes());
         mac
     }
 }
@@ -87,6 +103,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const ALL: Listing<'_> = Listing::Tasks(Filter { status: None, priority: None });
     use crate::tasks::model::{Priority, Status};
 
     fn position() -> impl Strategy<Value = Position> {
@@ -98,35 +116,38 @@ mod tests {
         #[test]
         fn a_sealed_cursor_opens(user in 1i64.., position in position()) {
             let cursors = Cursors::new(b"key");
-            let cursor = cursors.seal(user, Filter::default(), position);
-            prop_assert_eq!(cursors.open(user, Filter::default(), &cursor), Some(position));
+            let cursor = cursors.seal(user, &ALL, position);
+            prop_assert_eq!(cursors.open(user, &ALL, &cursor), Some(position));
         }
 
         #[test]
         fn one_that_was_changed_does_not(position in position(), at in 0usize..32, bit in 0u8..8) {
             let cursors = Cursors::new(b"key");
-            let mut bytes = URL_SAFE_NO_PAD.decode(cursors.seal(1, Filter::default(), position)).unwrap();
+            let mut bytes = URL_SAFE_NO_PAD.decode(cursors.seal(1, &ALL, position)).unwrap();
             bytes[at] ^= 1 << bit;
-            prop_assert_eq!(cursors.open(1, Filter::default(), &URL_SAFE_NO_PAD.encode(bytes)), None);
+            prop_assert_eq!(cursors.open(1, &ALL, &URL_SAFE_NO_PAD.encode(bytes)), None);
         }
 
         #[test]
         fn nor_does_any_text(text in ".{0,60}") {
-            prop_assert_eq!(Cursors::new(b"key").open(1, Filter::default(), &text), None);
+            prop_assert_eq!(Cursors::new(b"key").open(1, &ALL, &text), None);
         }
     }
 
     #[test]
     fn it_opens_only_where_it_belongs() {
         let cursors = Cursors::new(b"key");
-        let here = Filter { status: Some(Status::Pending), priority: None };
+        let here = Listing::Tasks(Filter { status: Some(Status::Pending), priority: None });
         let position = Position { created_at: Timestamp::UNIX_EPOCH, id: 1 };
-        let cursor = cursors.seal(1, here, position);
-        assert_eq!(cursors.open(1, here, &cursor), Some(position));
-        assert_eq!(Cursors::new(b"key").open(1, here, &cursor), Some(position), "another instance with the same key");
-        assert_eq!(Cursors::new(b"other").open(1, here, &cursor), None);
-        assert_eq!(cursors.open(2, here, &cursor), None);
-        let elsewhere = Filter { priority: Some(Priority::Low), ..here };
-        assert_eq!(cursors.open(1, elsewhere, &cursor), None);
+        let cursor = cursors.seal(1, &here, position);
+        assert_eq!(cursors.open(1, &here, &cursor), Some(position));
+        assert_eq!(Cursors::new(b"key").open(1, &here, &cursor), Some(position), "another instance with the same key");
+        assert_eq!(Cursors::new(b"other").open(1, &here, &cursor), None);
+        assert_eq!(cursors.open(2, &here, &cursor), None);
+        let query = SearchQuery::parse("pending").unwrap();
+        let elsewhere = Filter { status: Some(Status::Pending), priority: Some(Priority::Low) };
+        for elsewhere in [Listing::Tasks(elsewhere), ALL, Listing::Search(&query)] {
+            assert_eq!(cursors.open(1, &elsewhere, &cursor), None, "{elsewhere:?}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Tasks: what they are, and the requests about them.
 
+pub mod batch;
 pub mod cursor;
 pub mod handlers;
 pub mod model;

@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     error::ApiError,
     form::{self, Change, Form},
-    tasks::cursor::Position,
+    tasks::{cursor::Position, search::MAX_QUERY},
 };
 
 /// The most characters in a title.
@@ -26,8 +27,8 @@ pub const DEFAULT_LIMIT: u16 = 20;
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident, $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$variant_doc])* $variant),+ }
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ToSchema)]
+        pub enum $name { $($(#[$variant_doc])* #[schema(rename = $word)] $variant),+ }
 
         impl $name {
             /// Every one of them.
@@ -95,19 +96,28 @@ words!(
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Version(pub i64);
 
+impl Version {
+    /// A version that no task has: to expect it is to expect what is not there.
+    pub const OF_NONE: Self = Self(0);
+}
+
 /// A task as it is kept and shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Task {
-    /// See [`crate::id`].
+    /// Its name in every request. A number that JavaScript can hold.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64, example = 460_000_000_000_001_i64)]
     pub id: i64,
     /// Whose it is.
+    #[schema(minimum = 1, example = 7)]
     pub user_id: i64,
     /// Which of the task's states this is.
     #[serde(skip)]
     pub version: Version,
     /// What is to be done.
+    #[schema(min_length = 1, max_length = 255, example = "Buy milk")]
     pub title: String,
     /// More about it.
+    #[schema(required, max_length = 65536, example = "Two bottles")]
     pub description: Option<String>,
     /// How far it is.
     pub status: Status,
@@ -118,6 +128,7 @@ pub struct Task {
     /// When it was last changed.
     pub updated_at: Timestamp,
     /// When it should be done.
+    #[schema(required)]
     pub due_date: Option<Timestamp>,
 }
 
@@ -129,17 +140,22 @@ impl Task {
 }
 
 /// A task to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
 pub struct NewTask {
-    /// What is to be done.
+    /// What is to be done. Not only blanks.
+    #[schema(min_length = 1, max_length = 255, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$", example = "Buy milk")]
     pub title: String,
     /// More about it.
+    #[schema(max_length = 65536, pattern = r"^[^\u0000]*$", example = "Two bottles")]
     pub description: Option<String>,
-    /// How far it is.
+    /// How far it is; `pending`, if absent.
+    #[schema(required = false)]
     pub status: Status,
-    /// How much it matters.
+    /// How much it matters; `medium`, if absent.
+    #[schema(required = false)]
     pub priority: Priority,
     /// When it should be done.
+    #[schema(example = "2030-01-31T12:00:00Z")]
     pub due_date: Option<Timestamp>,
 }
 
@@ -156,17 +172,22 @@ impl NewTask {
 }
 
 /// Changes to a task.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, ToSchema)]
 pub struct TaskPatch {
-    /// A new title.
+    /// A new title. Not only blanks.
+    #[schema(nullable = false, min_length = 1, max_length = 255, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
     pub title: Option<String>,
-    /// A new description, or none.
+    /// A new description, or null for none.
+    #[schema(value_type = Option<String>, max_length = 65536, pattern = r"^[^\u0000]*$", example = "Two bottles")]
     pub description: Change<String>,
     /// A new status.
+    #[schema(value_type = Status, required = false, example = "completed")]
     pub status: Option<Status>,
     /// A new priority.
+    #[schema(value_type = Priority, required = false)]
     pub priority: Option<Priority>,
-    /// A new due date, or none.
+    /// A new due date, or null for none.
+    #[schema(value_type = Option<Timestamp>, example = "2030-01-31T12:00:00Z")]
     pub due_date: Change<Timestamp>,
 }
 
@@ -199,33 +220,77 @@ pub struct Filter {
 }
 
 /// The query string of `GET /api/tasks`; the cursor is still sealed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// Which tasks.
-    pub filter: Filter,
+    /// Only tasks that are so far.
+    #[param(value_type = Status, required = false)]
+    pub status: Option<Status>,
+    /// Only tasks that matter so much.
+    #[param(value_type = Priority, required = false)]
+    pub priority: Option<Priority>,
     /// How many at most.
+    #[param(required = false, minimum = 1, maximum = 100, default = 20)]
     pub limit: u16,
-    /// Where to go on.
+    /// Where to go on: `next_cursor` of the page before, of the same list.
+    #[param(value_type = String, required = false)]
     pub cursor: Option<String>,
 }
 
 impl ListQuery {
     /// Reads a query string.
     pub fn from_form(mut form: Form) -> Result<Self, ApiError> {
-        let filter = Filter {
+        let query = Self {
             status: form.optional("status", Status::rule),
             priority: form.optional("priority", Priority::rule),
+            limit: form.optional("limit", limit).unwrap_or(DEFAULT_LIMIT),
+            cursor: form.optional("cursor", form::string),
         };
+        form.finish(Some(query))
+    }
+
+    /// Which tasks.
+    pub fn filter(&self) -> Filter {
+        Filter { status: self.status, priority: self.priority }
+    }
+}
+
+/// The query string of `GET /api/tasks/search`; the cursor is still sealed.
+#[derive(Clone, Debug, PartialEq, Eq, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct SearchTasks {
+    /// What to find: words, "words in quotes", and -words that must not be there.
+    #[param(min_length = 1, max_length = 200, pattern = r"^[^\u0000]*$", example = "milk -soy")]
+    pub q: String,
+    /// How many at most.
+    #[param(required = false, minimum = 1, maximum = 100, default = 20)]
+    pub limit: u16,
+    /// Where to go on: `next_cursor` of the page before, of the same search.
+    #[param(value_type = String, required = false)]
+    pub cursor: Option<String>,
+}
+
+impl SearchTasks {
+    /// Reads a query string.
+    pub fn from_form(mut form: Form) -> Result<Self, ApiError> {
+        let q = form.required("q", |value| form::text(value, 1, MAX_QUERY));
         let limit = form.optional("limit", limit).unwrap_or(DEFAULT_LIMIT);
         let cursor = form.optional("cursor", form::string);
-        form.finish(Some(Self { filter, limit, cursor }))
+        form.finish(q.map(|q| Self { q, limit, cursor }))
     }
 }
 
 fn title(value: Value) -> Result<String, String> {
     let title = form::text(value, 1, MAX_TITLE)?;
-    if title.trim().is_empty() { Err("must not be blank".to_owned()) } else { Ok(title) }
+    if !title.contains(|c: char| !c.is_whitespace() && !BLANKS.contains(&c)) {
+        Err("must not be blank".to_owned())
+    } else {
+        Ok(title)
+    }
 }
+
+/// What others count as blank and Rust does not: Python the separators, JavaScript the byte order mark.
+const BLANKS: [char; 5] = ['\u{1c}', '\u{1d}', '\u{1e}', '\u{1f}', '\u{feff}'];
 
 fn description(value: Value) -> Result<String, String> {
     form::text(value, 0, MAX_DESCRIPTION)
@@ -299,7 +364,8 @@ mod tests {
         fn any_json_is_read_or_refused(title in ".{0,300}", description in proptest::option::of(".{0,40}"), status in ".{0,12}") {
             let known = Status::from_word(&status).is_some();
             let length = title.chars().count();
-            let good = known && (1..=MAX_TITLE).contains(&length) && !title.trim().is_empty()
+            let blank = title.chars().all(|c| c.is_whitespace() || BLANKS.contains(&c));
+            let good = known && (1..=MAX_TITLE).contains(&length) && !blank
                 && !title.contains('\0') && !description.as_deref().unwrap_or_default().contains('\0');
             let body = json!({"title": title, "description": description, "status": status});
             prop_assert_eq!(create(body).is_ok(), good);

@@ -354,9 +354,16 @@ impl Client {
         self.try_send(method, path, headers, body).await.expect("a connection")
     }
 
-    async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Reply {
+    /// Sends JSON, or nothing, as who is logged in.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Reply {
         let authorization = self.token.as_ref().map(|token| format!("Bearer {token}"));
-        let mut headers = Vec::new();
+        let mut headers = headers.to_vec();
         if let Some(authorization) = &authorization {
             headers.push(("authorization", authorization.as_str()));
         }
@@ -367,19 +374,19 @@ impl Client {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Reply {
-        self.request(Method::GET, path, None).await
+        self.ask(Method::GET, path, &[], None).await
     }
 
     pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
-        self.request(Method::POST, path, Some(body)).await
+        self.ask(Method::POST, path, &[], Some(&body)).await
     }
 
     pub(crate) async fn patch(&self, path: &str, body: Value) -> Reply {
-        self.request(Method::PATCH, path, Some(body)).await
+        self.ask(Method::PATCH, path, &[], Some(&body)).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Reply {
-        self.request(Method::DELETE, path, None).await
+        self.ask(Method::DELETE, path, &[], None).await
     }
 
     /// Makes an account and logs in to it.
