@@ -35,6 +35,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 async fn services(test: &str) -> Option<(Services, MutexGuard<'static, ()>)> {
     let services = Services::find(test)?;
     let turn = ONE_AT_A_TIME.lock().await;
+    assert!(!services.broker.is_empty(), "these test services have no broker; start them again: dev/test-services.sh");
     Some((services.with_database("events").await, turn))
 }
 
@@ -296,6 +297,65 @@ async fn nothing_is_lost_while_the_broker_is_away() {
     let log = worker.log();
     assert_eq!(log.matches("events wait in the outbox").count(), 1, "it is said once\n{log}");
     assert_eq!(log.matches("events are relayed").count(), 2, "at the start, and when the broker came back\n{log}");
+    listener.end().await;
+}
+
+#[tokio::test]
+async fn a_worker_goes_on_after_its_database_was_away() {
+    let Some((services, _turn)) = services("a_worker_goes_on_after_its_database_was_away").await else { return };
+    let listener = Listener::start(&services).await;
+    let api = Api::launch(&environment(&services)).await;
+    api.ready().await;
+    let worker = Api::worker(&environment(&services)).await;
+    let client = worker.client();
+    Services::control("pooler", "stop").await;
+    let away = eventually("readiness tells", async || {
+        let reply = client.get("/api/ready").await;
+        (reply.status == StatusCode::SERVICE_UNAVAILABLE).then_some(reply)
+    })
+    .await;
+    let away = away.expect(StatusCode::SERVICE_UNAVAILABLE);
+    assert!(away["detail"].as_str().unwrap().starts_with("database:"), "{away}");
+    client.get("/api/health").await.expect(StatusCode::OK);
+    Services::control("pooler", "start").await;
+    worker.ready().await;
+    let done = work(&api, &AtomicBool::new(true)).await;
+    assert_told(&listener, &done).await;
+    outbox_is_empty(&services).await;
+    listener.end().await;
+}
+
+#[tokio::test]
+async fn every_shard_is_worked_on() {
+    let Some((services, _turn)) = services("every_shard_is_worked_on").await else { return };
+    let other = Services::find("every_shard_is_worked_on").unwrap().with_database("events_other").await;
+    let mut both = services.clone();
+    both.primary = format!("{},{}", services.primary, other.primary);
+    let listener = Listener::start(&services).await;
+    let api = Api::launch(&environment(&both)).await;
+    api.ready().await;
+    let _worker = Api::worker(&environment(&both)).await;
+    let mut done = BTreeMap::new();
+    // Users are spread by a hash of their e-mails: some more, and both have one.
+    while [0, 1].into_iter().any(|shard| !done.values().any(|(of, _)| *of == shard)) {
+        let user = api.user().await;
+        let (task, history) = live(&user, 1, true).await;
+        done.insert(task, (user.user["id"].as_i64().unwrap() % 2, history));
+    }
+    assert_told(&listener, &done.iter().map(|(task, (_, history))| (*task, history.clone())).collect()).await;
+    for (task, messages) in listener.told() {
+        let shard = done[&task].0;
+        assert!(messages.iter().all(|message| message.id.starts_with(&format!("{shard}-"))), "{messages:?}");
+    }
+    for services in [services, other] {
+        outbox_is_empty(&services).await;
+        let admin = services.admin_here().await;
+        eventually("its summaries were made", async || {
+            let row = admin.query_one("SELECT count(*) FROM summary_refresh WHERE changes > 0", &[]).await.unwrap();
+            (row.get::<_, i64>(0) == 1).then_some(())
+        })
+        .await;
+    }
     listener.end().await;
 }
 
