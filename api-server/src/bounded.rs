@@ -89,6 +89,14 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
         Some(held.value)
     }
 
+    /// Removes everything.
+    pub fn clear(&self) {
+        for part in &self.parts {
+            let mut part = lock(part);
+            (part.entries, part.bytes) = (HashMap::new(), 0);
+        }
+    }
+
     /// Removes what was not used for `idle`.
     pub fn sweep(&self, idle: Duration) {
         let now = Instant::now();

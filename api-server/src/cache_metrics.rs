@@ -19,12 +19,40 @@ struct LevelLabels {
     level: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DirectionLabels {
+    direction: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DependencyLabels {
+    dependency: &'static str,
+}
+
 /// The metrics of every cache. The hit ratio of the plan (section 5.1) is
 /// `sum(rate(cache_requests_total{result="hit"}[5m])) / sum(rate(cache_requests_total[5m]))`.
 #[derive(Clone, Debug)]
 pub struct CacheMetrics {
     /// Views of tasks in this process (plan section 4.1, L2).
     pub view: LevelMetrics,
+    /// Views in the cache cluster (L3).
+    pub shared: LevelMetrics,
+    /// Sessions in this process.
+    pub session: LevelMetrics,
+    /// What instances tell each other.
+    pub channel: ChannelMetrics,
+    breakers: Family<DependencyLabels, Gauge<i64, AtomicI64>>,
+}
+
+/// The metrics of [`crate::channel`].
+#[derive(Clone, Debug)]
+pub struct ChannelMetrics {
+    /// How much other instances were told.
+    pub said: Counter,
+    /// How much they told.
+    pub heard: Counter,
+    /// 1 while what they say is heard.
+    pub informed: Gauge<i64, AtomicI64>,
 }
 
 /// The metrics of one cache.
@@ -54,7 +82,28 @@ impl CacheMetrics {
             entries: entries.get_or_create_owned(&LevelLabels { level }),
             bytes: bytes.get_or_create_owned(&LevelLabels { level }),
         };
-        Self { view: level("l2") }
+        let news = Family::<DirectionLabels, Counter>::default();
+        let channel = ChannelMetrics {
+            said: news.get_or_create_owned(&DirectionLabels { direction: "sent" }),
+            heard: news.get_or_create_owned(&DirectionLabels { direction: "received" }),
+            informed: Gauge::default(),
+        };
+        registry.register("cache_invalidations", "What instances tell each other is no longer so", news);
+        registry.register(
+            "cache_invalidations_heard",
+            "1 while the invalidations of other instances are heard",
+            channel.informed.clone(),
+        );
+        let breakers = Family::default();
+        registry.register("circuit_breaker_open", "1 while a dependency is left alone", Family::clone(&breakers));
+        Self { view: level("l2"), shared: level("l3"), session: level("session"), channel, breakers }
+    }
+}
+
+impl CacheMetrics {
+    /// Shows whether the breaker of a dependency is open.
+    pub fn breaker(&self, dependency: &'static str) -> Gauge<i64, AtomicI64> {
+        self.breakers.get_or_create_owned(&DependencyLabels { dependency })
     }
 }
 

@@ -68,6 +68,15 @@ pub struct Args {
     #[arg(long, env = "SESSION_TTL", default_value = "86400s", value_parser = duration)]
     pub session_ttl: Duration,
 
+    /// Redis Cluster that the instances share as a cache, and tell each other of changes through: redis://…; without it none keeps
+    /// anything in memory that another may change
+    #[arg(long, env = "CACHE_URL", hide_env_values = true)]
+    pub cache_url: Option<String>,
+
+    /// How long a user's tasks stay in that cache
+    #[arg(long, env = "CACHE_TTL", default_value = "300s", value_parser = duration)]
+    pub cache_ttl: Duration,
+
     /// How much memory the tasks of users that were here lately may take, in bytes
     #[arg(long, env = "CACHE_LOCAL_BYTES", default_value_t = 32 << 20)]
     pub cache_local_bytes: usize,
@@ -139,6 +148,10 @@ pub struct Config {
     pub sessions: Option<String>,
     /// How long a session lasts.
     pub session_ttl: Duration,
+    /// The Redis Cluster that the instances share as a cache; only with PostgreSQL.
+    pub cache: Option<String>,
+    /// How long a user's tasks stay in it.
+    pub cache_ttl: Duration,
     /// How many bytes of tasks are kept in memory at most.
     pub cache_local_bytes: usize,
     /// How long.
@@ -229,6 +242,9 @@ pub enum ConfigError {
     /// There is nothing for it to do.
     #[error("a worker needs a postgres:// DATABASE_URL; on SQLite the API does all of its work itself")]
     WorkerWithoutPostgres,
+    /// Shared with whom?
+    #[error("CACHE_URL needs a postgres:// DATABASE_URL; unset it to run on SQLite, which only one instance uses")]
+    CacheWithoutPostgres,
     /// The system's source of randomness failed.
     #[error("no random signing key: {0}")]
     Random(#[from] getrandom::Error),
@@ -241,6 +257,10 @@ impl Args {
         let events = broker(self.amqp_url.as_deref())?.is_some();
         if events && matches!(database, DatabaseConfig::Sqlite(_)) {
             return Err(ConfigError::EventsWithoutPostgres);
+        }
+        let cache = self.cache_url.filter(|url| !url.is_empty());
+        if cache.is_some() && matches!(database, DatabaseConfig::Sqlite(_)) {
+            return Err(ConfigError::CacheWithoutPostgres);
         }
         let signing_key = match (self.signing_key.filter(|key| !key.is_empty()), &database) {
             (Some(key), _) if key.len() < 16 => return Err(ConfigError::ShortSigningKey),
@@ -255,6 +275,8 @@ impl Args {
             events,
             sessions: self.sessions_url.filter(|url| !url.is_empty()),
             session_ttl: self.session_ttl,
+            cache,
+            cache_ttl: self.cache_ttl,
             cache_local_bytes: self.cache_local_bytes,
             cache_local_ttl: self.cache_local_ttl,
             signing_key,

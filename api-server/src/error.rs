@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::{
     auth::{password::PasswordError, session::SessionError},
     problem::{FieldError, Kind, Problem},
+    redis::RedisFailure,
     store::StoreError,
 };
 
@@ -31,6 +32,9 @@ pub enum StartError {
     /// The OpenAPI document.
     #[error("can't write the OpenAPI document: {0}")]
     Document(#[from] serde_json::Error),
+    /// The cache's URL.
+    #[error("CACHE_URL is {0}")]
+    Cache(RedisFailure),
     /// Signals can't be received.
     #[error("can't wait for SIGTERM: {0}")]
     Signals(std::io::Error),

@@ -10,7 +10,9 @@
 
 pub mod auth;
 pub mod bounded;
+pub mod breaker;
 pub mod cache_metrics;
+pub mod channel;
 pub mod config;
 pub mod docs;
 pub mod error;
@@ -30,18 +32,25 @@ pub mod tasks;
 pub mod upkeep;
 pub mod worker;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub use config::Config;
 
 use crate::{
     auth::{password::Passwords, session::Sessions},
+    breaker::Breaker,
+    cache_metrics::CacheMetrics,
+    channel::Channel,
     error::StartError,
     metrics::Metrics,
     ready::Readiness,
     server::lifecycle::Lifecycle,
     store::Store,
-    tasks::{cursor::Cursors, service::Tasks, views::Views},
+    tasks::{
+        cursor::Cursors,
+        service::Tasks,
+        views::{LocalViews, Others, SharedViews, Views},
+    },
 };
 
 /// What every handler shares.
@@ -69,15 +78,18 @@ impl App {
     /// Puts the application together. Nothing is contacted yet: what it depends on may be up later than it is.
     pub fn new(config: &Config) -> Result<Arc<Self>, StartError> {
         let store = Store::open(&config.database, config.events)?;
-        let sessions = match &config.sessions {
+        let metrics = Metrics::default();
+        let mut sessions = match &config.sessions {
             Some(url) => Sessions::redis(url, config.session_ttl)?,
             None => Sessions::local(config.session_ttl),
         };
-        let (store, sessions, metrics) = (Arc::new(store), Arc::new(sessions), Metrics::default());
-        // On SQLite nobody else writes. On PostgreSQL other instances may, and nobody tells what they write.
-        let alone = store.is_embedded();
-        let (most, ttl) = (config.cache_local_bytes, config.cache_local_ttl);
-        let views = Views::new(Arc::clone(&store), Arc::clone(&sessions), most, ttl, alone, metrics.cache.view.clone());
+        let others = config.cache.as_deref().map(|url| others(url, config.cache_ttl, &metrics.cache)).transpose()?;
+        if let Some(Others { channel, .. }) = &others {
+            sessions = sessions.remembered(Arc::clone(channel), metrics.cache.session.clone());
+        }
+        let (store, sessions) = (Arc::new(store), Arc::new(sessions));
+        let local = LocalViews { bytes: config.cache_local_bytes, ttl: config.cache_local_ttl };
+        let views = Views::new(Arc::clone(&store), Arc::clone(&sessions), local, others, metrics.cache.view.clone());
         Ok(Arc::new(Self {
             tasks: Tasks::new(Arc::clone(&store), Arc::new(views)),
             store,
@@ -89,4 +101,12 @@ impl App {
             lifecycle: Lifecycle::default(),
         }))
     }
+}
+
+/// What there is between this instance and others, in the cache cluster at `url`.
+fn others(url: &str, ttl: Duration, metrics: &CacheMetrics) -> Result<Others, StartError> {
+    let breaker = Breaker::new("cache", metrics.breaker("cache"));
+    let shared = SharedViews::new(url, ttl, metrics.shared.clone(), breaker).map_err(StartError::Cache)?;
+    let channel = Channel::new(url, metrics.channel.clone()).map_err(StartError::Cache)?;
+    Ok(Others { shared, channel: Arc::new(channel) })
 }

@@ -78,7 +78,7 @@ pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, StartError> {
 }
 
 async fn keep_caches(app: Arc<App>) {
-    app.tasks.keep_small().await;
+    app.tasks.keep().await;
 }
 
 /// Waits for the database and brings its schema up to date. A file that only this process uses has no worker, so this looks after it too.

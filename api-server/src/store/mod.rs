@@ -6,6 +6,7 @@ mod sqlite;
 
 pub use change::{Idempotency, IdempotencyKey, Operation, Outcome};
 pub use postgres::{Backlog, Event, Outbox, Relayed, Summaries};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
@@ -47,7 +48,7 @@ pub enum StoreError {
 /// a user: *what was read at version v shows every write of the user's whose mark is at most v.*
 ///
 /// On PostgreSQL it is the id of the write's transaction, on SQLite the number of its commit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Mark(pub i64);
 
 /// The result of a write.

@@ -7,6 +7,7 @@ use std::fmt;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::tasks::{model::Filter, search::SearchQuery};
@@ -19,7 +20,7 @@ const TAG: usize = 16;
 const POSITION: usize = 16;
 
 /// A place in the list of a user's tasks, newest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Position {
     /// When the task there was made.
     pub created_at: Timestamp,

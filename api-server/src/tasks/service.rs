@@ -109,9 +109,9 @@ impl Tasks {
         }
     }
 
-    /// Frees memory for as long as the process runs.
-    pub async fn keep_small(&self) {
-        self.views.keep_small().await;
+    /// Looks after the views for as long as the process runs.
+    pub async fn keep(&self) {
+        self.views.keep().await;
     }
 
     /// All changes of a request: see [`Store::apply`].

@@ -1,22 +1,26 @@
 //! Sessions: random tokens, kept hashed; and beside them what each user wrote last, so that every instance can show it to them.
 
+mod known;
 mod local;
 mod remote;
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::{
+    cache_metrics::LevelMetrics,
+    channel::{Channel, News},
     redis::{Patience, Redis, RedisFailure},
     store::Mark,
 };
 
 /// How long a write is remembered. A replica that lags further behind would be read as if nothing had been written; that is far beyond
 /// what a platform leaves in service.
-const WROTE_TTL: Duration = Duration::from_hours(1);
+pub(crate) const WROTE_TTL: Duration = Duration::from_hours(1);
 
 /// What a request waits for a Redis Cluster that keeps sessions.
 const PATIENCE: Patience = Patience { total: Duration::from_secs(2), node: Duration::from_millis(700), retries: 3 };
@@ -87,8 +91,8 @@ impl fmt::Debug for Token {
 }
 
 /// What is kept of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Digest {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Digest {
     user_id: i64,
     hash: [u8; 32],
 }
@@ -105,6 +109,8 @@ pub struct Session {
 pub struct Sessions {
     kind: Kind,
     ttl: Duration,
+    /// What was found lately, where instances tell each other which sessions end.
+    known: Option<(known::Known, Arc<Channel>)>,
 }
 
 #[derive(Debug)]
@@ -116,13 +122,19 @@ enum Kind {
 impl Sessions {
     /// Sessions in this process: they end with it.
     pub fn local(ttl: Duration) -> Self {
-        Self { kind: Kind::Local(local::Local::default()), ttl }
+        Self { kind: Kind::Local(local::Local::default()), ttl, known: None }
     }
 
     /// Sessions in a Redis Cluster, shared by every instance. It is connected to when it is first needed.
     pub fn redis(url: &str, ttl: Duration) -> Result<Self, SessionError> {
         let redis = Redis::new("session store", url, PATIENCE).map_err(SessionError::Url)?;
-        Ok(Self { kind: Kind::Redis(Box::new(remote::Remote(redis))), ttl })
+        Ok(Self { kind: Kind::Redis(Box::new(remote::Remote(redis))), ttl, known: None })
+    }
+
+    /// The same, but what is found is remembered for a moment: `channel` tells which sessions end at other instances.
+    #[must_use]
+    pub fn remembered(self, channel: Arc<Channel>, metrics: LevelMetrics) -> Self {
+        Self { known: Some((known::Known::new(metrics), channel)), ..self }
     }
 
     /// How long a session lasts.
@@ -145,7 +157,10 @@ impl Sessions {
         let digest = token.digest();
         match &self.kind {
             Kind::Local(local) => Ok(local.find(digest)),
-            Kind::Redis(remote) => remote.find(digest).await,
+            Kind::Redis(remote) => match &self.known {
+                None => remote.find(digest).await,
+                Some((known, _)) => known.find(digest, remote.find(digest)).await,
+            },
         }
     }
 
@@ -156,7 +171,32 @@ impl Sessions {
             Kind::Local(local) => local.end(digest),
             Kind::Redis(remote) => remote.end(digest).await?,
         }
+        self.forget(digest);
+        if let Some((_, channel)) = &self.known {
+            channel.tell(News::Ended(digest));
+        }
         Ok(())
+    }
+
+    /// Forgets that a session was found: it has ended.
+    pub fn forget(&self, session: Digest) {
+        if let Some((known, _)) = &self.known {
+            known.forget(session);
+        }
+    }
+
+    /// Forgets which sessions were found: some may have ended.
+    pub fn forget_all(&self) {
+        if let Some((known, _)) = &self.known {
+            known.forget_all();
+        }
+    }
+
+    /// Frees the memory of sessions that were not asked for lately.
+    pub fn sweep(&self) {
+        if let Some((known, _)) = &self.known {
+            known.sweep();
+        }
     }
 
     /// Remembers a user's write, if there was one. It has happened: should this fail, it is not for the client to repeat.

@@ -26,6 +26,7 @@
 //!
 //! Users with more than [`MOST_TASKS`] tasks have no view; the store answers them.
 
+mod shared;
 mod slot;
 mod view;
 
@@ -44,8 +45,10 @@ use crate::{
     auth::session::Sessions,
     bounded::Bounded,
     cache_metrics::LevelMetrics,
+    channel::{Audience, Channel, News},
     store::{Idempotency, Mark, Operation, Outcome, SearchRequest, Store, StoreError, Written},
 };
+pub use shared::SharedViews;
 use slot::{Found, Slot};
 pub use view::{Entry, View};
 
@@ -70,20 +73,40 @@ pub struct Views {
     /// Whether every write that happens becomes known here.
     informed: AtomicBool,
     metrics: LevelMetrics,
+    others: Option<Others>,
+}
+
+/// How much views may take.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalViews {
+    /// Of memory, all together.
+    pub bytes: usize,
+    /// Until one is loaded anew.
+    pub ttl: Duration,
+}
+
+/// What there is between this instance and others.
+#[derive(Debug)]
+pub struct Others {
+    /// Views that all of them find.
+    pub shared: SharedViews,
+    /// Tells of writes.
+    pub channel: Arc<Channel>,
 }
 
 impl Views {
-    /// Views that take `bytes` of memory at most, and are loaded anew after `ttl`.
+    /// Views of what is in `store`. Where it is not in this process alone and there is nothing between the instances, there are none.
     pub fn new(
         store: Arc<Store>,
         sessions: Arc<Sessions>,
-        bytes: usize,
-        ttl: Duration,
-        informed: bool,
+        local: LocalViews,
+        others: Option<Others>,
         metrics: LevelMetrics,
     ) -> Self {
-        let slots = Bounded::new(bytes, |slot| Arc::strong_count(slot) == 1);
-        Self { store, sessions, slots, ttl, informed: AtomicBool::new(informed), metrics }
+        let slots = Bounded::new(local.bytes, |slot| Arc::strong_count(slot) == 1);
+        // Other instances are heard of once the channel says so.
+        let informed = AtomicBool::new(store.is_embedded());
+        Self { store, sessions, slots, ttl: local.ttl, informed, metrics, others }
     }
 
     /// What `read` makes of a user's view; nothing, if the store has to be asked.
@@ -122,18 +145,38 @@ impl Views {
             slot.known(mark);
         }
         let load = slot.begin_load();
-        let wrote = if remembered.is_ok() { load.least } else { Some(UNKNOWN) };
-        let loaded = self.store.load_view(user_id, MOST_TASKS, wrote).await?;
-        let entries: Vec<_> = loaded.tasks.iter().map(Entry::new).collect::<Result<_, _>>()?;
-        let mut view = View::new(entries);
-        if !loaded.complete || is_too_large(&view) {
-            slot.turn_off(self.ttl);
-            return Ok(None);
-        }
+        let found = match &self.others {
+            Some(others) if remembered.is_ok() => others.shared.get(user_id, load.least).await,
+            _ => None,
+        };
+        let (mut view, shows) = match found {
+            Some(found) => found,
+            None => {
+                let wrote = if remembered.is_ok() { load.least } else { Some(UNKNOWN) };
+                let Some(loaded) = self.load_from_store(user_id, wrote).await? else {
+                    slot.turn_off(self.ttl);
+                    return Ok(None);
+                };
+                if let Some(others) = &self.others {
+                    others.shared.put(user_id, load.least, &loaded.0, loaded.1);
+                }
+                loaded
+            }
+        };
         let answer = read(&mut view);
-        slot.end_load(load, view, loaded.version, self.ttl);
+        slot.end_load(load, view, shows, self.ttl);
         self.slots.resize(user_id, slot.bytes());
         Ok(Some(answer))
+    }
+
+    /// A view and up to which write it shows everything, unless it is too large.
+    async fn load_from_store(&self, user_id: i64, wrote: Option<Mark>) -> Result<Option<(View, Mark)>, StoreError> {
+        let loaded = self.store.load_view(user_id, MOST_TASKS, wrote).await?;
+        if !loaded.complete {
+            return Ok(None);
+        }
+        let view = View::new(loaded.tasks.iter().map(Entry::new).collect::<Result<_, _>>()?);
+        Ok((!is_too_large(&view)).then_some((view, loaded.version)))
     }
 
     /// The last write of a user that is known of, for a read that goes to the store.
@@ -151,12 +194,14 @@ impl Views {
     ) -> Result<Written<Vec<Outcome>>, StoreError> {
         let views = Arc::clone(self);
         let write = async move { views.write_through(user_id, operations, idempotency.as_ref()).await };
-        let ended = |error| StoreError::Unknown(format!("the task that wrote has ended: {error}"));
-        tokio::spawn(write.in_current_span()).await.map_err(ended)?
+        tokio::spawn(write.in_current_span()).await.unwrap_or_else(|error| {
+            self.unsure(user_id);
+            Err(StoreError::Unknown(format!("the task that wrote has ended: {error}")))
+        })
     }
 
     async fn write_through(
-        &self,
+        self: &Arc<Self>,
         user_id: i64,
         operations: Vec<Operation>,
         idempotency: Option<&Idempotency>,
@@ -173,14 +218,69 @@ impl Views {
             Ok(written) if gate.is_some() && !written.replayed => change(&slot, written),
             Ok(Written { mark: Some(mark), .. }) => slot.surprise(*mark),
             Ok(_) => {}
-            Err(StoreError::Unknown(_)) => slot.turn_off(UNSURE),
+            Err(StoreError::Unknown(_)) => {
+                slot.turn_off(UNSURE);
+                self.tell(News::Unsure(user_id));
+                self.settle_later(user_id);
+            }
             Err(_) => {}
         }
         drop(gate);
         self.slots.resize(user_id, slot.bytes());
         let written = written?;
-        self.sessions.remember(user_id, written.mark).await;
+        if let Some(mark) = written.mark {
+            self.announce(user_id, mark).await;
+        }
         Ok(written)
+    }
+
+    /// Makes a write known. First where those look who load the view, then to those who have it: the other way round, one could load the old
+    /// view after it was told.
+    async fn announce(&self, user_id: i64, mark: Mark) {
+        self.sessions.remember(user_id, Some(mark)).await;
+        self.tell(News::Wrote(user_id, mark));
+    }
+
+    fn tell(&self, news: News) {
+        if let Some(others) = &self.others {
+            others.channel.tell(news);
+        }
+    }
+
+    /// Once a write of which nobody knows has happened or can't happen any more, everything that may lack it is dropped.
+    fn settle_later(self: &Arc<Self>, user_id: i64) {
+        let views = Arc::clone(self);
+        tokio::spawn(async move {
+            sleep(UNSURE).await;
+            // Empty or not, what is read now has seen it.
+            match views.store.load_view(user_id, 0, Some(UNKNOWN)).await {
+                Ok(seen) => {
+                    views.surprise(user_id, seen.version);
+                    views.announce(user_id, seen.version).await;
+                }
+                Err(error) => tracing::warn!(user_id, "a write of which nobody knows may be shown late: {error}"),
+            }
+        });
+    }
+
+    /// Takes note of another instance's write.
+    pub fn surprise(&self, user_id: i64, mark: Mark) {
+        self.slots.get(user_id, |slot| slot.surprise(mark));
+    }
+
+    /// Takes note that nobody knows whether another instance's write happened.
+    pub fn unsure(&self, user_id: i64) {
+        self.slots.get(user_id, |slot| slot.turn_off(UNSURE));
+    }
+
+    /// Forgets every view: there may have been writes that never became known.
+    pub fn forget(&self) {
+        self.slots.for_each(|slot| slot.forget());
+    }
+
+    /// Says whether every write that happens becomes known from now on.
+    pub fn inform(&self, informed: bool) {
+        self.informed.store(informed, Ordering::Release);
     }
 
     /// Tells a user's view what a search found when the view had changed `changes` times.
@@ -189,11 +289,21 @@ impl Views {
         self.slots.get(user_id, |slot| slot.read(|view| view.remember_search(key.clone(), ids(), changes)));
     }
 
-    /// Frees memory for as long as the process runs.
-    pub async fn keep_small(&self) {
-        loop {
-            sleep(SWEEP).await;
-            self.sweep();
+    /// Frees memory, and tells other instances what is no longer so and hears what they tell, for as long as the process runs.
+    pub async fn keep(self: &Arc<Self>) {
+        let sweep = async {
+            loop {
+                sleep(SWEEP).await;
+                self.sweep();
+                self.sessions.sweep();
+            }
+        };
+        match &self.others {
+            None => sweep.await,
+            Some(others) => {
+                let audience = Audience { views: Arc::clone(self), sessions: Arc::clone(&self.sessions) };
+                tokio::join!(sweep, others.channel.run(&audience));
+            }
         }
     }
 

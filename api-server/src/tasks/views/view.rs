@@ -1,6 +1,7 @@
 //! All of one user's tasks, ready to be answered from: no query, no serialization.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     id::TaskId,
@@ -19,7 +20,7 @@ const VIEW_BYTES: usize = 256;
 const ENTRY_BYTES: usize = 80;
 
 /// A task of a view.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Where it stands in a list; its id is in there.
     pub position: Position,
@@ -188,7 +189,7 @@ impl View {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
@@ -317,7 +318,7 @@ mod tests {
         view.searched(&request(query)).map(|found| found.iter().map(|entry| entry.position.id).collect())
     }
 
-    fn some_task(id: i64) -> Task {
+    pub(in crate::tasks::views) fn some_task(id: i64) -> Task {
         let at = Timestamp::from_microsecond(id).unwrap();
         Task {
             id,
