@@ -15,8 +15,10 @@ use crate::{
     http::{self, HttpError},
 };
 
-/// Requests at once: servers that write durably write for many at once.
-const THREADS: usize = 64;
+/// Tasks made at once: servers that write durably write for many at once.
+const WRITERS: usize = 64;
+/// Registrations at once: each takes a core for some 30 ms, and servers bound how many wait.
+const REGISTRARS: usize = 4;
 /// For one answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -44,8 +46,11 @@ pub enum PrepareError {
 /// Registers accounts with their tasks.
 pub fn accounts(address: SocketAddr, count: usize) -> Result<Vec<Account>, PrepareError> {
     let mut accounts: Vec<_> = (0..count).map(|_| Account::default()).collect();
-    for_each(address, &mut accounts, |client, number, account| {
+    for_each(REGISTRARS, address, &mut accounts, |client, number, account| {
         account.token = client.register(number)?;
+        Ok(())
+    })?;
+    for_each(WRITERS, address, &mut accounts, |client, _, account| {
         for _ in 0..TASKS {
             let create = account.create();
             client.ask(account, create)?;
@@ -58,7 +63,7 @@ pub fn accounts(address: SocketAddr, count: usize) -> Result<Vec<Account>, Prepa
 
 /// Deletes what a run has created, so that the next begins as it did.
 pub fn clear_up(address: SocketAddr, accounts: &mut [Account]) -> Result<(), PrepareError> {
-    for_each(address, accounts, |client, _, account| {
+    for_each(WRITERS, address, accounts, |client, _, account| {
         for id in std::mem::take(&mut account.made) {
             client.ask(account, Request::Delete(id))?;
         }
@@ -66,8 +71,9 @@ pub fn clear_up(address: SocketAddr, accounts: &mut [Account]) -> Result<(), Pre
     })
 }
 
-/// Does something for each account, for many at once.
+/// Does something for each account, for so many at once.
 fn for_each(
+    threads: usize,
     address: SocketAddr,
     accounts: &mut [Account],
     work: impl Fn(&mut Client, usize, &mut Account) -> Result<(), PrepareError> + Sync,
@@ -82,7 +88,7 @@ fn for_each(
             }
             Ok(())
         };
-        let workers: Vec<_> = (0..THREADS).map(|_| scope.spawn(worker)).collect();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
         let ended = |_| PrepareError::Connection(address, io::Error::other("a thread ended"));
         workers.into_iter().try_for_each(|worker| worker.join().map_err(ended)?)
     })

@@ -1,5 +1,7 @@
 //! The engine against a server that answers as slowly and as brokenly as the test wants: what it counts must be what was there.
 
+#![expect(clippy::unwrap_used, reason = "a test that can not go on says so")]
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
