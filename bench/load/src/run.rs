@@ -10,9 +10,6 @@ use crate::{
     usage,
 };
 
-/// The users under load.
-const ACCOUNTS: usize = 1000;
-
 #[derive(Debug, clap::Args)]
 /// The arguments of `load run`.
 pub struct RunArgs {
@@ -31,6 +28,9 @@ pub struct RunArgs {
     /// Open loops of so many requests a second
     #[arg(long, value_delimiter = ',')]
     open: Vec<u32>,
+    /// Accounts, with 20 tasks each, that all of them ask as
+    #[arg(long, default_value_t = 1000)]
+    accounts: usize,
     /// The users of the open loops
     #[arg(long, default_value_t = 10_000)]
     users: u32,
@@ -52,7 +52,7 @@ pub struct RunArgs {
 pub fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
     let load_average = usage::load_average();
     let server = Server::start(&args.command, args.address, &args.log)?;
-    let mut accounts = prepare::accounts(args.address, ACCOUNTS)?;
+    let mut accounts = prepare::accounts(args.address, args.accounts)?;
     let target = Target { address: args.address, server: server.id(), stores: &args.stores };
     let measured = Duration::from_secs_f64(args.seconds);
     let window = Window { warm_up: measured / 4, measured };
