@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use taskplatform_crds::{Cpu, DeletionPolicy, Resources, Storage};
+use taskplatform_crds::{Cpu, Resources, Storage};
 
 use crate::{Component, Object, Platform, labels, object::Kind, selector};
 
@@ -93,7 +93,9 @@ pub(crate) fn stateful_set(
             "podManagementPolicy": "Parallel",
             "updateStrategy": {"type": "RollingUpdate"},
             "selector": {"matchLabels": selector(platform.name(), component)},
-            "persistentVolumeClaimRetentionPolicy": retention(platform),
+            // Scaling in keeps volumes: growing again finds the data. A StatefulSet that is deleted keeps them as well: where
+            // they are to go with the TaskPlatform, the operator makes that one their owner.
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
             "template": template.value(platform),
             "volumeClaimTemplates": volume_claim(storage),
         }}),
@@ -194,15 +196,6 @@ fn volume_claim(storage: &Storage) -> Value {
         spec["storageClassName"] = class.as_str().into();
     }
     json!([{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": spec}])
-}
-
-/// What becomes of a StatefulSet's volumes. Scaling in keeps them: growing again finds the data.
-fn retention(platform: &Platform) -> Value {
-    let when_deleted = match platform.spec().deletion_policy {
-        DeletionPolicy::Retain => "Retain",
-        DeletionPolicy::Delete => "Delete",
-    };
-    json!({"whenDeleted": when_deleted, "whenScaled": "Retain"})
 }
 
 fn hash(configuration: &[&Value]) -> String {

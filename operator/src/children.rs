@@ -6,7 +6,10 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, TryStreamExt, channel::mpsc};
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use k8s_openapi::{
+    api::core::v1::{PersistentVolumeClaim, Pod},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy},
@@ -47,22 +50,42 @@ pub(crate) enum Error {
     Volumes(#[from] volumes::Error),
 }
 
-/// What is watched: the blueprint's kinds, and the pods that come of them.
+/// What is watched: the blueprint's kinds, and the pods and volume claims that come of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Watched {
     Object(Kind),
     Pod,
+    Claim,
 }
 
 impl Watched {
     fn all() -> impl Iterator<Item = Self> {
-        Kind::ALL.into_iter().map(Self::Object).chain([Self::Pod])
+        Kind::ALL.into_iter().map(Self::Object).chain([Self::Pod, Self::Claim])
     }
 
     fn api_resource(self) -> ApiResource {
         match self {
             Self::Object(kind) => ApiResource::from_gvk(&kind.group_version_kind()),
             Self::Pod => ApiResource::erase::<Pod>(&()),
+            Self::Claim => ApiResource::erase::<PersistentVolumeClaim>(&()),
+        }
+    }
+
+    /// The labels that tell what is a platform's. A StatefulSet gives its claims only those that it selects its pods by.
+    fn labels(self) -> String {
+        match self {
+            Self::Object(_) | Self::Pod => {
+                format!("app.kubernetes.io/name=taskplatform,app.kubernetes.io/managed-by={MANAGED_BY}")
+            }
+            Self::Claim => "app.kubernetes.io/name=taskplatform".to_owned(),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Object(kind) => kind.name(),
+            Self::Pod => "Pod",
+            Self::Claim => "PersistentVolumeClaim",
         }
     }
 }
@@ -122,9 +145,8 @@ impl Children {
     ) {
         let resource = watched.api_resource();
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
-        let labels = format!("app.kubernetes.io/name=taskplatform,app.kubernetes.io/managed-by={MANAGED_BY}");
         // Pages are small: each is held in memory as text and as objects.
-        let config = watcher::Config::default().labels(&labels).page_size(50);
+        let config = watcher::Config::default().labels(&watched.labels()).page_size(50);
         let mut events = watcher(api, config).default_backoff().boxed();
         let (mut done, mut listed) = (Some(done), BTreeSet::new());
         loop {
@@ -199,6 +221,20 @@ impl Children {
     /// An object of the platform.
     pub(crate) fn get(&self, owner: &TaskPlatform, kind: Kind, name: &str) -> Option<Arc<DynamicObject>> {
         lock(&self.places).get(&place(owner))?.get(&(Watched::Object(kind), name.to_owned())).cloned()
+    }
+
+    /// Everything of the platform, each with its kind's name.
+    pub(crate) fn all(&self, owner: &TaskPlatform) -> Vec<(&'static str, Arc<DynamicObject>)> {
+        let places = lock(&self.places);
+        let objects = places.get(&place(owner)).into_iter().flatten();
+        objects.map(|((watched, _), object)| (watched.name(), Arc::clone(object))).collect()
+    }
+
+    /// The claims of the platform's volumes.
+    pub(crate) fn claims(&self, owner: &TaskPlatform) -> Vec<Arc<DynamicObject>> {
+        let places = lock(&self.places);
+        let objects = places.get(&place(owner)).into_iter().flatten();
+        objects.filter(|((watched, _), _)| *watched == Watched::Claim).map(|(_, claim)| Arc::clone(claim)).collect()
     }
 
     /// The pods of a component.
@@ -340,6 +376,10 @@ fn slim(watched: Watched, mut object: DynamicObject) -> DynamicObject {
         object.metadata.annotations = None;
         let node = object.data["spec"]["nodeName"].take();
         object.data["spec"] = json!({"nodeName": node});
+    }
+    if watched == Watched::Claim {
+        object.metadata.annotations = None;
+        object.data = Value::Null;
     }
     object
 }

@@ -1,5 +1,5 @@
 //! Reconciles TaskPlatforms. [`reconcile`] reads as the steps that it takes:
-//! validated spec -> blueprint -> apply -> act -> observe -> status.
+//! validated spec -> wait for a predecessor's end -> blueprint -> apply -> act -> observe -> status.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -35,8 +35,9 @@ use crate::{
     http::Http,
     leader::Stop,
     metrics::{Metrics, Outcome, OutcomeLabel, PlatformLabel},
-    redis,
+    predecessor, redis,
     status::{self, Observed},
+    volumes,
 };
 
 /// A TaskPlatform, or what was stored under that name and is none.
@@ -60,6 +61,8 @@ const LONGEST_NOTE: usize = 1000;
 pub(crate) enum Error {
     #[error(transparent)]
     Credentials(#[from] credentials::Error),
+    #[error(transparent)]
+    Predecessor(#[from] predecessor::Error),
     #[error("the number of API instances cannot be written into the TaskPlatform")]
     Instances(#[source] Box<kube::Error>),
     #[error("{}", .0.join("; "))]
@@ -168,8 +171,15 @@ fn validate(owner: &TaskPlatform) -> Result<Platform, String> {
 
 async fn reconcile_platform(owner: &TaskPlatform, platform: &Platform, context: &Context) -> Result<Action, Error> {
     begin_with_the_fewest_instances(owner, platform, context).await?;
+    let secret = credentials::find(&context.client, platform).await?;
+    let remains = predecessor::remains(&context.client, &context.children, owner, platform, secret.as_ref()).await?;
+    if !remains.is_empty() {
+        report(owner, status::succeeding(owner, &remains, Timestamp::now()), context).await?;
+        forget_failures(owner, context);
+        return Ok(Action::requeue(ON_ITS_WAY));
+    }
+    let credentials = credentials::complete(&context.client, platform, owner, secret).await?;
     let facts = facts(owner, platform, context).await;
-    let credentials = credentials::ensure(&context.client, platform, owner).await?;
 
     let failures = apply(owner, platform, &facts, context).await;
     let observed = act(owner, platform, &credentials, &facts, failures, context).await;
@@ -229,6 +239,9 @@ async fn apply(owner: &TaskPlatform, platform: &Platform, facts: &Facts, context
     }
     if let Err(error) = context.children.prune(owner, &objects).await {
         failures.push(failure(owner, &error));
+    }
+    if let Err(error) = volumes::own(&context.client, owner, &context.children.claims(owner)).await {
+        failures.push(failure(owner, &error.into()));
     }
     failures
 }

@@ -29,15 +29,27 @@ pub(crate) struct Error {
 /// The platform's credentials, by key.
 pub(crate) type Credentials = BTreeMap<String, String>;
 
-/// Reads the credentials, and makes what is missing.
-pub(crate) async fn ensure(client: &Client, platform: &Platform, owner: &TaskPlatform) -> Result<Credentials, Error> {
+/// The Secret as it is.
+pub(crate) async fn find(client: &Client, platform: &Platform) -> Result<Option<Secret>, Error> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), platform.namespace());
+    let name = platform.names().credentials();
+    api.get_opt(&name).await.map_err(|source| Error { name, verb: "read", source })
+}
+
+/// The credentials of the Secret that was found, after making what is missing.
+pub(crate) async fn complete(
+    client: &Client,
+    platform: &Platform,
+    owner: &TaskPlatform,
+    found: Option<Secret>,
+) -> Result<Credentials, Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), platform.namespace());
     let name = platform.names().credentials();
     let failed = |verb| {
         let name = name.clone();
         move |source| Error { name, verb, source }
     };
-    let secret = match api.get_opt(&name).await.map_err(failed("read"))? {
+    let secret = match found {
         Some(secret) => secret,
         None => match api.create(&PostParams::default(), &new_secret(platform, owner)).await {
             Ok(secret) => secret,

@@ -11,6 +11,7 @@ mod facts;
 mod http;
 mod leader;
 mod metrics;
+mod predecessor;
 mod redis;
 mod server;
 mod status;

@@ -12,6 +12,9 @@ use taskplatform_crds::{
 
 use crate::{act::patroni, children::Children, describe, redis};
 
+/// How many of a predecessor's objects a condition names.
+const NAMED_REMAINS: usize = 5;
+
 /// What was seen of a platform in one reconciliation.
 pub(crate) struct Observed {
     pub(crate) database: Option<Result<patroni::Cluster, patroni::Error>>,
@@ -128,6 +131,25 @@ pub(crate) fn stalled(owner: &TaskPlatform, reason: &str, now: Timestamp) -> Tas
     if !conditions.list.iter().any(|condition| condition.type_ == "Ready") {
         conditions.set("Ready", "False", "InvalidSpec", &message);
     }
+    TaskPlatformStatus {
+        observed_generation: owner.metadata.generation.unwrap_or_default(),
+        conditions: conditions.list,
+        ..owner.status.clone().unwrap_or_default()
+    }
+}
+
+/// The status of a platform whose predecessor of the same name is not gone yet: nothing is applied meanwhile.
+pub(crate) fn succeeding(owner: &TaskPlatform, remains: &[String], now: Timestamp) -> TaskPlatformStatus {
+    let more = remains.len().saturating_sub(NAMED_REMAINS);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let named = remains.iter().take(NAMED_REMAINS).cloned().collect::<Vec<_>>().join(", ");
+    let message = format!(
+        "what was deleted before has not ended yet: {named}{more}. It goes on when they are gone; if they stay, look for the finalizer or the pod that holds them"
+    );
+    let mut conditions = Conditions::of(owner, now);
+    conditions.set("Ready", "False", "PredecessorEnding", &message);
+    conditions.set("Reconciling", "True", "PredecessorEnding", &message);
+    conditions.set("Stalled", "False", "Valid", "The spec can be built.");
     TaskPlatformStatus {
         observed_generation: owner.metadata.generation.unwrap_or_default(),
         conditions: conditions.list,

@@ -1,7 +1,12 @@
-//! Volumes that grow. What a StatefulSet claims cannot be changed in place: the claims grow first, then the StatefulSet is made
-//! anew around its running pods.
+//! Volumes: whether they go with their platform, and how they grow. What a StatefulSet claims cannot be changed in place: the
+//! claims grow first, then the StatefulSet is made anew around its running pods.
 
-use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::PersistentVolumeClaim};
+use std::sync::Arc;
+
+use k8s_openapi::{
+    api::{apps::v1::StatefulSet, core::v1::PersistentVolumeClaim},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy},
@@ -9,7 +14,10 @@ use kube::{
 };
 use serde_json::{Value, json};
 use taskplatform_blueprint::MANAGED_BY;
+use taskplatform_crds::{DeletionPolicy, TaskPlatform};
 use tracing::info;
+
+use crate::children::owner_reference;
 
 /// A volume cannot grow.
 #[derive(Debug, thiserror::Error)]
@@ -22,10 +30,42 @@ pub(crate) enum Error {
     Grow { claim: String, size: String, source: Box<kube::Error> },
     #[error("StatefulSet {name} cannot be made anew with larger volumes")]
     Replace { name: String, source: Box<kube::Error> },
+    #[error("volume {claim} cannot be told whether to go with the TaskPlatform (spec.deletionPolicy)")]
+    Own { claim: String, source: Box<kube::Error> },
 }
 
 /// Where a StatefulSet says how much each of its pods claims.
 const SIZE: &str = "/spec/volumeClaimTemplates/0/spec/resources/requests/storage";
+
+/// Makes the platform the owner of its volumes where they are to be deleted with it, and of none where they stay. The
+/// StatefulSets own none: one that is deleted by accident comes back to its data.
+pub(crate) async fn own(client: &Client, owner: &TaskPlatform, claims: &[Arc<DynamicObject>]) -> Result<(), Error> {
+    let go = owner.spec.deletion_policy == DeletionPolicy::Delete;
+    let reference = OwnerReference { controller: None, ..owner_reference(owner) };
+    let is_owned = |claim: &DynamicObject| claim.owner_references().iter().any(|owner| owner.uid == reference.uid);
+    let api: Api<PersistentVolumeClaim> =
+        Api::namespaced(client.clone(), owner.namespace().as_deref().unwrap_or_default());
+    for claim in claims.iter().filter(|claim| claim.metadata.deletion_timestamp.is_none() && is_owned(claim) != go) {
+        let name = claim.name_any();
+        let owned = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            // The uid: a claim that is gone must not be made anew.
+            "metadata": {"name": name, "uid": claim.uid(), "ownerReferences": if go { vec![&reference] } else { vec![] }},
+        });
+        let parameters = PatchParams::apply(MANAGED_BY).force();
+        match api.patch(&name, &parameters, &Patch::Apply(owned)).await {
+            Ok(_) => info!(
+                claim = name,
+                namespace = owner.namespace(),
+                "the volume {}",
+                if go { "goes with its platform" } else { "stays" }
+            ),
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+            Err(source) => return Err(Error::Own { claim: name, source: Box::new(source) }),
+        }
+    }
+    Ok(())
+}
 
 /// The StatefulSet as it is wanted, but with the volumes that it has.
 pub(crate) fn as_large_as(live: &DynamicObject, mut desired: Value) -> Value {

@@ -1,14 +1,16 @@
 //! The way to the cluster.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
-    Api, Client, Config,
-    api::{AttachParams, ListParams, Patch, PatchParams},
+    Api, Client, Config, Resource, ResourceExt,
+    api::{AttachParams, DeleteParams, ListParams, Patch, PatchParams},
     config::KubeConfigOptions,
 };
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+use crate::eventually;
 
 /// The namespace of the operator.
 pub const OPERATOR: &str = "taskplatform-system";
@@ -44,6 +46,23 @@ pub async fn namespace(client: &Client, name: &str) -> Result<()> {
 pub async fn pods(client: &Client, namespace: &str, labels: &str) -> Result<Vec<Pod>> {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     Ok(api.list(&ListParams::default().labels(labels)).await?.items)
+}
+
+/// Deletes an object and waits until there is another one.
+///
+/// # Errors
+/// When there is none within a minute.
+pub async fn comes_back<K>(api: Api<K>, name: &str) -> Result<()>
+where
+    K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let uid = api.get(name).await?.uid();
+    api.delete(name, &DeleteParams::background()).await?;
+    eventually(&format!("{name} is back"), 60, async || {
+        ensure!(api.get(name).await?.uid() != uid, "still the one that is being deleted");
+        Ok(())
+    })
+    .await
 }
 
 /// Runs a command in a pod and returns what it prints.

@@ -80,3 +80,9 @@ async fn answer(response: Response, expected: StatusCode) -> Result<Value> {
     ensure!(status == expected, "{url} answers {status} instead of {expected}: {body}");
     Ok(serde_json::from_str(&body).unwrap_or_default())
 }
+
+/// An address that no other run has used.
+pub fn unique(name: &str) -> String {
+    let nanoseconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    format!("{name}-{nanoseconds}@example.com")
+}

@@ -1,6 +1,6 @@
 //! Deleting a platform: volumes stay where they should, and a platform of the same name takes them up again.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet, StatefulSet},
     autoscaling::v2::HorizontalPodAutoscaler,
@@ -17,8 +17,9 @@ use kube::{
 use reqwest::StatusCode;
 use serde_json::json;
 use taskplatform_tests::{
+    cluster::comes_back,
     eventually, explained,
-    http::{User, gateway},
+    http::{User, gateway, unique},
     platform::Platform,
 };
 
@@ -45,6 +46,55 @@ async fn volumes_outlive_a_platform_and_are_taken_up_again() -> Result<()> {
         let result = live_and_die().await;
         shared.apply(small()).await?;
         result
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_platform_that_is_deleted_and_created_again_at_once_gets_ready() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        for (round, policy) in ["Delete", "Retain", "Delete"].into_iter().enumerate() {
+            platform.apply(small_with(&json!({"deletionPolicy": policy}))).await?;
+            platform.settled().await?;
+            let email = unique(&format!("emmy{round}"));
+            let user = User::register(&gateway(), &email).await?;
+            user.create("Conserve energy").await?;
+
+            let uid = platform.api().get(platform.name).await?.uid();
+            platform.api().delete(platform.name, &DeleteParams::background()).await?;
+            platform.apply(small()).await?;
+            ensure!(platform.api().get(platform.name).await?.uid() != uid, "it is still the former one");
+            platform.settled().await?;
+            if policy == "Retain" {
+                let titles = eventually("the session is still there", 30, async || user.titles().await).await?;
+                ensure!(titles == ["Conserve energy"], "the volumes stayed, but not what they held: {titles:?}");
+            } else {
+                User::register(&gateway(), &email).await.context("a new platform has no users")?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_stateful_set_that_is_deleted_by_hand_comes_back_to_its_data() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        let user = User::register(&gateway(), &unique("mary")).await?;
+        user.create("Date the cliff").await?;
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(platform.client.clone(), platform.name);
+        let volume = async || anyhow::Ok(claims.get("data-e2e-database-0").await?.uid());
+        let before = volume().await?;
+        comes_back::<StatefulSet>(Api::namespaced(platform.client.clone(), platform.name), "e2e-database").await?;
+        let titles = eventually("tasks are read again", 120, async || user.titles().await).await?;
+        ensure!(titles == ["Date the cliff"], "{titles:?}");
+        platform.settled().await?;
+        ensure!(volume().await? == before, "the volume is another one");
+        Ok(())
     })
     .await
 }
