@@ -55,11 +55,10 @@ fn deployment(platform: &Platform, facts: &Facts) -> Object {
 }
 
 fn container(platform: &Platform, facts: &Facts) -> Value {
-    let api = &platform.spec().api;
     let check = &platform.spec().gateway.health_check;
     json!({
         "name": "task-api",
-        "image": api.image.as_deref().unwrap_or(&facts.images.task_api),
+        "image": image(platform, facts),
         "env": environment(platform),
         "ports": [
             {"name": "http", "containerPort": ports::API, "protocol": "TCP"},
@@ -86,26 +85,56 @@ fn container(platform: &Platform, facts: &Facts) -> Value {
         },
         // New connections stop coming before the process is told to stop.
         "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
-        "resources": pod::resources(api.resources),
+        "resources": pod::resources(platform.spec().api.resources),
         "securityContext": pod::security_context(),
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
     })
 }
 
-fn environment(platform: &Platform) -> Value {
-    let pooler = platform.names().component(Component::Pooler);
-    let sessions = platform.names().component(Component::Sessions);
-    let database = |name: &str| format!("postgres://tasks:$(TASKS_PASSWORD)@{pooler}:{}/{name}", ports::PGBOUNCER);
-    json!([
-        pod::secret_env(platform, "TASKS_PASSWORD", keys::TASKS),
+/// The image of the API and of its worker.
+pub(crate) fn image<'a>(platform: &'a Platform, facts: &'a Facts) -> &'a str {
+    platform.spec().api.image.as_deref().unwrap_or(&facts.images.task_api)
+}
+
+fn environment(platform: &Platform) -> Vec<Value> {
+    let redis = |component, password| {
+        format!("redis://:$({password})@{}:{}", platform.names().component(component), ports::REDIS)
+    };
+    let (cache, sessions) = (&platform.spec().cache, &platform.spec().sessions);
+    let mut environment = process_environment();
+    environment.extend(database_environment(platform));
+    environment.extend([
+        json!({"name": "DATABASE_READ_URL", "value": database_url(platform, "tasks_ro")}),
         pod::secret_env(platform, "SESSIONS_PASSWORD", keys::SESSIONS),
+        json!({"name": "SESSIONS_URL", "value": redis(Component::Sessions, "SESSIONS_PASSWORD")}),
+        json!({"name": "SESSION_TTL", "value": sessions.ttl.to_string()}),
+        pod::secret_env(platform, "CACHE_PASSWORD", keys::CACHE),
+        json!({"name": "CACHE_URL", "value": redis(Component::Cache, "CACHE_PASSWORD")}),
+        json!({"name": "CACHE_TTL", "value": cache.ttl.to_string()}),
+        json!({"name": "CACHE_LOCAL_TTL", "value": cache.local_ttl.to_string()}),
         pod::secret_env(platform, "SIGNING_KEY", keys::SIGNING),
-        {"name": "TASK_API_LISTEN", "value": format!("[::]:{}", ports::API)},
-        {"name": "TASK_API_METRICS_LISTEN", "value": format!("[::]:{}", ports::API_METRICS)},
-        {"name": "DATABASE_URL", "value": database("tasks")},
-        {"name": "DATABASE_READ_URL", "value": database("tasks_ro")},
-        {"name": "SESSIONS_URL", "value": format!("redis://:$(SESSIONS_PASSWORD)@{sessions}:{}", ports::REDIS)},
-        {"name": "SESSION_TTL", "value": platform.spec().sessions.ttl.to_string()},
-        {"name": "LOG_FORMAT", "value": "json"},
-    ])
+    ]);
+    environment
+}
+
+/// Where the process listens, and how it logs.
+pub(crate) fn process_environment() -> Vec<Value> {
+    vec![
+        json!({"name": "TASK_API_LISTEN", "value": format!("[::]:{}", ports::API)}),
+        json!({"name": "TASK_API_METRICS_LISTEN", "value": format!("[::]:{}", ports::API_METRICS)}),
+        json!({"name": "LOG_FORMAT", "value": "json"}),
+    ]
+}
+
+/// The way to the primary.
+pub(crate) fn database_environment(platform: &Platform) -> Vec<Value> {
+    vec![
+        pod::secret_env(platform, "TASKS_PASSWORD", keys::TASKS),
+        json!({"name": "DATABASE_URL", "value": database_url(platform, "tasks")}),
+    ]
+}
+
+fn database_url(platform: &Platform, database: &str) -> String {
+    let pooler = platform.names().component(Component::Pooler);
+    format!("postgres://tasks:$(TASKS_PASSWORD)@{pooler}:{}/{database}", ports::PGBOUNCER)
 }

@@ -14,6 +14,7 @@ mod platform;
 mod pod;
 mod pooler;
 mod redis;
+mod worker;
 
 pub use credentials::{complete as complete_credentials, keys as credential_keys};
 pub use database::dynamic_configuration;
@@ -52,6 +53,7 @@ pub fn blueprint(platform: &Platform, facts: &Facts) -> Vec<Object> {
         redis::objects(platform, facts, RedisCluster::Cache),
         redis::objects(platform, facts, RedisCluster::Sessions),
         api::objects(platform, facts),
+        worker::objects(platform, facts),
         autoscaler::objects(platform, facts),
         gateway::objects(platform, facts),
     ]

@@ -25,6 +25,8 @@ pub enum Component {
     Cache,
     /// The Redis Cluster for sessions.
     Sessions,
+    /// The task API's work beside requests.
+    Worker,
 }
 
 impl Component {
@@ -37,6 +39,7 @@ impl Component {
             Self::Database => "database",
             Self::Cache => "cache",
             Self::Sessions => "sessions",
+            Self::Worker => "worker",
         }
     }
 }

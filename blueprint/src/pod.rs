@@ -120,7 +120,7 @@ fn spread(platform: &Platform, component: Component) -> Value {
 /// Deployments mark their pods with a hash of the template; so do StatefulSets, under another name.
 fn match_label_keys(component: Component) -> [&'static str; 1] {
     match component {
-        Component::Api | Component::Gateway | Component::Pooler => ["pod-template-hash"],
+        Component::Api | Component::Gateway | Component::Pooler | Component::Worker => ["pod-template-hash"],
         Component::Database | Component::Cache | Component::Sessions => ["controller-revision-hash"],
     }
 }

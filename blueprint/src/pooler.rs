@@ -20,7 +20,10 @@ pub(crate) fn objects(platform: &Platform, facts: &Facts) -> Vec<Object> {
             platform,
             facts,
             COMPONENT,
-            &[(&[Caller::Component(Component::Api), Caller::Operator], &[ports::PGBOUNCER])],
+            &[(
+                &[Caller::Component(Component::Api), Caller::Component(Component::Worker), Caller::Operator],
+                &[ports::PGBOUNCER],
+            )],
         ),
         Object::new(platform, COMPONENT, Kind::ConfigMap, &name, json!({"data": configuration})),
         Object::new(

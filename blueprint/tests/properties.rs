@@ -28,6 +28,7 @@ prop_compose! {
         (read_replicas, memory, disk) in (0..8, 64..65536, 1..2000),
         (poolers, pool, reserve) in (1..5, 1..100, 0..50),
         (shards, copies) in (3..8, 0..3),
+        workers in 1..4,
         retain in any::<bool>(),
         replicas in prop::option::of(0_i32..200),
     ) -> Value {
@@ -53,6 +54,7 @@ prop_compose! {
             "pooler": {"replicas": poolers, "defaultPoolSize": pool, "minPoolSize": 0, "reservePoolSize": reserve},
             "cache": {"shards": shards, "replicasPerShard": copies},
             "sessions": {"shards": shards, "ttl": "2h"},
+            "worker": {"replicas": workers},
             "deletionPolicy": if retain { "Retain" } else { "Delete" },
         });
         if let Some(replicas) = replicas {

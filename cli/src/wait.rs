@@ -101,7 +101,7 @@ fn conditions(platform: &TaskPlatform) -> BTreeMap<String, State> {
 }
 
 /// The order in which components depend on each other.
-const COMPONENTS: [&str; 6] = ["Database", "Pooler", "Cache", "Sessions", "Api", "Gateway"];
+const COMPONENTS: [&str; 7] = ["Database", "Pooler", "Cache", "Sessions", "Api", "Worker", "Gateway"];
 
 /// A line a component: drawn anew on a terminal, written when it changes elsewhere.
 struct View {

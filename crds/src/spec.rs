@@ -24,7 +24,7 @@ use crate::{Count, Cpu, Duration, Percent, Rate, Size, TaskPlatformStatus};
     status = "TaskPlatformStatus",
     derive = "PartialEq",
     cel,
-    doc = "A whole, highly available platform for a task API: gateway, autoscaled API, PgBouncer, PostgreSQL with read replicas, Redis Clusters for cache and sessions. An empty spec is the documented platform.",
+    doc = "A whole, highly available platform for a task API: gateway, autoscaled API, PgBouncer, PostgreSQL with read replicas, Redis Clusters for cache and sessions, workers. An empty spec is the documented platform.",
     scale(
         spec_replicas_path = ".spec.api.replicas",
         status_replicas_path = ".status.api.replicas",
@@ -75,6 +75,8 @@ pub struct TaskPlatformSpec {
     pub cache: Cache,
     /// The Redis Cluster that holds the users' sessions: never evicted, and written to disk.
     pub sessions: Sessions,
+    /// The API's work beside requests: it relays events, refreshes the summaries and keeps partitions.
+    pub worker: Worker,
     /// What becomes of the volumes, and of the passwords that open them, when this TaskPlatform is deleted.
     pub deletion_policy: DeletionPolicy,
 }
@@ -495,6 +497,8 @@ pub enum PoolMode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules(&[
+    ("duration(self.localTTL) >= duration('1s')", "localTTL is at least 1s"),
+    ("duration(self.localTTL) <= duration(self.ttl)", "localTTL must not be above ttl: lower the one or raise the other"),
     ("self.shards >= oldSelf.shards", "shards cannot be taken away: keep the number, or create a TaskPlatform with fewer"),
 ])))]
 pub struct Cache {
@@ -502,6 +506,11 @@ pub struct Cache {
     pub shards: Count<3, 100>,
     /// Replicas of each master; one of them takes over when it is lost.
     pub replicas_per_shard: Count<0, 5>,
+    /// How long the cluster keeps what the API has put into it (plan 4.1).
+    pub ttl: Duration,
+    /// How long each instance of the API keeps it in its own memory besides (plan 4.1).
+    #[serde(rename = "localTTL")]
+    pub local_ttl: Duration,
     /// What each node gets. Three quarters of the memory hold data.
     pub resources: Resources,
     /// The volume of each node.
@@ -513,6 +522,8 @@ impl Default for Cache {
         Self {
             shards: Count::clamped(3),
             replicas_per_shard: Count::clamped(1),
+            ttl: Duration::seconds(300),
+            local_ttl: Duration::seconds(60),
             resources: Resources::new(1000, 4 << 10),
             storage: Storage::new(10),
         }
@@ -550,6 +561,23 @@ impl Default for Sessions {
             resources: Resources::new(500, 1 << 10),
             storage: Storage::new(10),
         }
+    }
+}
+
+/// The API's work beside requests: events, summaries, partitions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Worker {
+    /// How many workers run; they share the work. One is enough for the documented load, another takes over at once when
+    /// it is lost.
+    pub replicas: Count<1, 100>,
+    /// What each worker gets.
+    pub resources: Resources,
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self { replicas: Count::clamped(1), resources: Resources::new(250, 128) }
     }
 }
 

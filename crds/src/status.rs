@@ -31,6 +31,9 @@ pub struct TaskPlatformStatus {
     /// The session store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sessions: Option<RedisStatus>,
+    /// The workers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerStatus>,
 }
 
 impl Default for TaskPlatformStatus {
@@ -44,6 +47,7 @@ impl Default for TaskPlatformStatus {
             database: None,
             cache: None,
             sessions: None,
+            worker: None,
         }
     }
 }
@@ -96,6 +100,14 @@ pub struct GatewayStatus {
 #[serde(default, rename_all = "camelCase")]
 pub struct PoolerStatus {
     /// Ready and desired pods, such as 2/2.
+    pub ready: String,
+}
+
+/// The workers' pods.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct WorkerStatus {
+    /// Ready and desired pods, such as 1/1.
     pub ready: String,
 }
 

@@ -8,6 +8,7 @@ use kube::{ResourceExt, core::DynamicObject};
 use taskplatform_blueprint::{Component, Kind, Platform, selector};
 use taskplatform_crds::{
     ApiStatus, DatabaseStatus, GatewayStatus, PoolerStatus, RedisStatus, ServiceType, TaskPlatform, TaskPlatformStatus,
+    WorkerStatus,
 };
 
 use crate::{act::patroni, children::Children, describe, redis};
@@ -79,14 +80,16 @@ pub(crate) fn built(
     let (cache, sessions) =
         (workload(Kind::StatefulSet, Component::Cache), workload(Kind::StatefulSet, Component::Sessions));
     let (api, gateway) = (workload(Kind::Deployment, Component::Api), workload(Kind::Deployment, Component::Gateway));
+    let worker = workload(Kind::Deployment, Component::Worker);
 
     let pods = |component| Pods(children.pods(owner, component));
-    let verdicts: [(Component, Verdict); 6] = [
+    let verdicts: [(Component, Verdict); 7] = [
         (Component::Database, database_verdict(observed.database.as_ref(), &database, &pods(Component::Database))),
         (Component::Pooler, workload_verdict(&pooler, &pods(Component::Pooler))),
         (Component::Cache, redis_verdict(observed.cache.as_ref(), &cache, &pods(Component::Cache))),
         (Component::Sessions, redis_verdict(observed.sessions.as_ref(), &sessions, &pods(Component::Sessions))),
         (Component::Api, workload_verdict(&api, &pods(Component::Api))),
+        (Component::Worker, workload_verdict(&worker, &pods(Component::Worker))),
         (Component::Gateway, workload_verdict(&gateway, &pods(Component::Gateway))),
     ];
 
@@ -119,6 +122,7 @@ pub(crate) fn built(
         }),
         cache: Some(redis_status(observed.cache.as_ref(), &cache)),
         sessions: Some(redis_status(observed.sessions.as_ref(), &sessions)),
+        worker: Some(WorkerStatus { ready: worker.ready() }),
     }
 }
 

@@ -1,5 +1,7 @@
 //! A user of the task API, in front of the gateway.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -8,6 +10,16 @@ use serde_json::{Value, json};
 pub fn gateway() -> String {
     let port = std::env::var("TASKPLATFORM_GATEWAY_PORT").unwrap_or_else(|_| "8081".to_owned());
     format!("http://127.0.0.1:{port}")
+}
+
+/// What has come of a write while parts of the platform may be lost.
+pub enum Attempt {
+    /// It is stored, under this id.
+    Acknowledged(String),
+    /// It is not: the answer says to come again.
+    Refused,
+    /// The connection broke or the time ran out: nobody knows.
+    Unknown,
 }
 
 /// Somebody who is registered.
@@ -61,6 +73,41 @@ impl User {
     /// When it is not created.
     pub async fn create(&self, title: &str) -> Result<Value> {
         self.send(Method::POST, "/api/tasks", Some(json!({"title": title})), StatusCode::CREATED).await
+    }
+
+    /// Tries to create a task while parts of the platform may be lost.
+    ///
+    /// # Errors
+    /// When the answer is neither a success nor a problem that says to come again.
+    pub async fn attempt(&self, title: &str) -> Result<Attempt> {
+        let request = self.client.post(format!("{}/api/tasks", self.url)).bearer_auth(&self.token);
+        let Ok(response) = request.json(&json!({"title": title})).send().await else { return Ok(Attempt::Unknown) };
+        let status = response.status();
+        let is_problem =
+            response.headers().get("content-type").is_some_and(|type_| type_ == "application/problem+json");
+        let Ok(body) = response.text().await else { return Ok(Attempt::Unknown) };
+        match status {
+            StatusCode::CREATED => {
+                let task: Value = serde_json::from_str(&body).with_context(|| format!("no task: {body}"))?;
+                Ok(Attempt::Acknowledged(task["id"].to_string()))
+            }
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS if is_problem => Ok(Attempt::Refused),
+            _ => anyhow::bail!("neither created nor a problem that passes: {status} {body}"),
+        }
+    }
+
+    /// The ids of all tasks, page by page.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub async fn all_ids(&self) -> Result<BTreeSet<String>> {
+        let (mut ids, mut page) = (BTreeSet::new(), "/api/tasks?limit=100".to_owned());
+        loop {
+            let tasks = self.send(Method::GET, &page, None, StatusCode::OK).await?;
+            ids.extend(tasks["items"].as_array().context("no items")?.iter().map(|task| task["id"].to_string()));
+            let Some(cursor) = tasks["next_cursor"].as_str() else { return Ok(ids) };
+            page = format!("/api/tasks?limit=100&cursor={cursor}");
+        }
     }
 
     /// The titles of the tasks, newest first.

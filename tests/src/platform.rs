@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api, Client, ResourceExt,
-    api::{Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 use taskplatform_crds::TaskPlatform;
@@ -101,6 +101,35 @@ impl Platform {
         cluster::pods(&self.client, self.name, &labels).await
     }
 
+    /// Says whether every pod of a component is ready and of the latest template, as its condition tells.
+    ///
+    /// # Errors
+    /// While one is not.
+    pub async fn all_ready(&self, component: &str) -> Result<()> {
+        let condition = self.condition(&format!("{}{}Ready", component[..1].to_uppercase(), &component[1..])).await?;
+        ensure!(condition.status == "True", "{}: {}", condition.reason, condition.message);
+        let not_ready = self
+            .pods(component)
+            .await?
+            .iter()
+            .filter(|pod| !is_ready(pod))
+            .map(ResourceExt::name_any)
+            .collect::<Vec<_>>();
+        ensure!(not_ready.is_empty(), "not ready: {not_ready:?}");
+        Ok(())
+    }
+
+    /// Kills a pod, as a crash does: it has a second to end. Returns its uid.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub async fn kill(&self, pod: &str) -> Result<Option<String>> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), self.name);
+        let uid = pods.get(pod).await?.uid();
+        pods.delete(pod, &DeleteParams::default().grace_period(1)).await?;
+        Ok(uid)
+    }
+
     /// The pod of the PostgreSQL primary, as the status names it.
     ///
     /// # Errors
@@ -152,4 +181,9 @@ impl Platform {
         }
         anyhow::bail!("PgBouncer has no setting {setting}")
     }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

@@ -1,6 +1,7 @@
 //! End to end, on a cluster with the operator: `make test` brings one up.
 
 mod admission;
+mod chaos;
 mod deletion;
 mod shared;
 
@@ -33,6 +34,7 @@ fn small() -> Value {
         "pooler": {"minPoolSize": 1, "serverLoginRetry": "1s", "resources": resources},
         "cache": {"resources": resources, "storage": storage},
         "sessions": {"resources": resources, "storage": storage},
+        "worker": {"resources": resources},
         "deletionPolicy": "Delete",
     })
 }

@@ -405,34 +405,3 @@ async fn a_changed_postgresql_setting_is_in_force_without_a_new_pod() -> Result<
     })
     .await
 }
-
-#[tokio::test]
-async fn a_lost_primary_is_replaced_and_nothing_acknowledged_is_lost() -> Result<()> {
-    let _turn = turn().await;
-    explained("e2e", async {
-        let platform = shared_platform().await?;
-        let user = User::register(&gateway(), &unique("grace")).await?;
-        let mut acknowledged = Vec::new();
-        for number in 0..5 {
-            acknowledged.push(format!("before {number}"));
-            user.create(&format!("before {number}")).await?;
-        }
-        let primary = platform.primary().await?;
-        let pods: Api<Pod> = Api::namespaced(platform.client.clone(), platform.name);
-        pods.delete(&primary, &DeleteParams::default()).await?;
-        eventually("a task is written again", 60, async || user.create("after").await).await?;
-        acknowledged.push("after".into());
-        eventually("another pod is the primary, and the former one follows it", 120, async || {
-            let now = platform.primary().await?;
-            ensure!(now != primary, "{now} is still the primary");
-            Ok(())
-        })
-        .await?;
-        let titles = user.titles().await?;
-        for title in &acknowledged {
-            ensure!(titles.contains(title), "{title:?} is lost: {titles:?}");
-        }
-        platform.settled().await
-    })
-    .await
-}

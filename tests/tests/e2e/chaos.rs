@@ -1,0 +1,129 @@
+//! Users write while one part of the platform after another is lost: what was acknowledged stays, and every other answer
+//! says cleanly that it was none.
+
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use futures::future::try_join_all;
+use kube::ResourceExt;
+use serde_json::json;
+use taskplatform_tests::{
+    eventually, explained,
+    http::{Attempt, User, gateway, unique},
+    platform::Platform,
+};
+
+use crate::{shared_platform, small_with, turn};
+
+/// How many users write at once.
+const WRITERS: usize = 4;
+
+#[tokio::test]
+async fn a_lost_primary_is_replaced_and_nothing_acknowledged_is_lost() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        let primary = platform.primary().await?;
+        write_meanwhile(async |writes| {
+            lose(&platform, "database", &primary, writes).await?;
+            eventually("another pod is the primary", 120, async || {
+                let now = platform.primary().await?;
+                ensure!(now != primary, "{now} is still the primary");
+                Ok(())
+            })
+            .await
+        })
+        .await?;
+        platform.settled().await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn every_part_may_be_lost_in_turn_under_load() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        shared_platform().await?;
+        // Two workers: one takes over from the other.
+        let platform = Platform::create("e2e", small_with(&json!({"worker": {"replicas": 2}}))).await?;
+        platform.settled().await?;
+        write_meanwhile(async |writes| {
+            for component in ["api", "worker", "pooler"] {
+                let pods = platform.pods(component).await?;
+                lose(&platform, component, &pods.first().context("no pod")?.name_any(), writes).await?;
+            }
+            for component in ["cache", "sessions"] {
+                let status = platform.api().get(platform.name).await?.status.context("no status")?;
+                let nodes = if component == "cache" { status.cache } else { status.sessions };
+                let master = nodes.and_then(|nodes| nodes.masters.first().cloned()).context("no master")?;
+                lose(&platform, component, &master, writes).await?;
+            }
+            let primary = platform.primary().await?;
+            let members = platform.pods("database").await?;
+            let replica = members.iter().map(ResourceExt::name_any).find(|name| *name != primary);
+            lose(&platform, "database", &replica.context("no replica")?, writes).await?;
+            lose(&platform, "database", &platform.primary().await?, writes).await
+        })
+        .await?;
+        platform.settled().await
+    })
+    .await
+}
+
+/// Kills a pod, and waits until tasks are written again and another pod is ready in its place.
+async fn lose(platform: &Platform, component: &str, pod: &str, writes: &AtomicUsize) -> Result<()> {
+    let lost = platform.kill(pod).await?;
+    let before = writes.load(Ordering::Relaxed);
+    eventually(&format!("tasks are written again after {pod} was lost"), 60, async || {
+        ensure!(writes.load(Ordering::Relaxed) >= before + WRITERS, "fewer than one a user");
+        Ok(())
+    })
+    .await?;
+    eventually(&format!("another pod is ready in the place of {pod}"), 120, async || {
+        let pods = platform.pods(component).await?;
+        ensure!(pods.iter().all(|pod| pod.uid() != lost), "it is still there");
+        platform.all_ready(component).await
+    })
+    .await
+}
+
+/// Lets users write until `chaos` is over, then looks for every task that was acknowledged.
+async fn write_meanwhile(chaos: impl AsyncFnOnce(&AtomicUsize) -> Result<()>) -> Result<()> {
+    let (writes, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let users: Vec<User> = try_join_all(
+        (0..WRITERS).map(async |number| User::register(&gateway(), &unique(&format!("grace{number}"))).await),
+    )
+    .await?;
+    let writers = try_join_all(users.iter().map(|user| write_until(&over, user, &writes)));
+    let chaos = async {
+        let result = chaos(&writes).await;
+        over.store(true, Ordering::Relaxed);
+        result
+    };
+    let (acknowledged, chaos) = tokio::join!(writers, chaos);
+    chaos?;
+    for (user, acknowledged) in users.iter().zip(acknowledged?) {
+        let stored = eventually("the tasks are read", 60, async || user.all_ids().await).await?;
+        let lost: Vec<&String> = acknowledged.difference(&stored).collect();
+        ensure!(lost.is_empty(), "{} of {} acknowledged tasks are lost: {lost:?}", lost.len(), acknowledged.len());
+    }
+    Ok(())
+}
+
+/// Creates task after task and returns the ids of those that were acknowledged.
+async fn write_until(over: &AtomicBool, user: &User, writes: &AtomicUsize) -> Result<BTreeSet<String>> {
+    let mut acknowledged = BTreeSet::new();
+    while !over.load(Ordering::Relaxed) {
+        if let Attempt::Acknowledged(id) = user.attempt("Debug the relay").await? {
+            acknowledged.insert(id);
+            writes.fetch_add(1, Ordering::Relaxed);
+        }
+        // A person's pace, not a benchmark's.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(acknowledged)
+}
