@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::{
     id::MAX_SHARDS,
+    import::ImportArgs,
     log::LogFormat,
     store::{PostgresOptions, ShardConfig},
 };
@@ -103,6 +104,8 @@ pub struct Args {
 pub enum Command {
     /// Does the work beside requests on PostgreSQL: relays events, refreshes summaries, keeps partitions; any number may run
     Worker(WorkerArgs),
+    /// Brings the accounts and tasks of a SQLite file into the database
+    ImportSqlite(ImportArgs),
 }
 
 /// What only a worker is told.
@@ -296,6 +299,11 @@ impl Args {
             broker: broker(self.amqp_url.as_deref())?,
             summary_interval: worker.summary_interval,
         })
+    }
+
+    /// Checks what an import needs.
+    pub fn into_import_target(self) -> Result<DatabaseConfig, ConfigError> {
+        self.database(None)
     }
 
     fn database(&self, read_url: Option<&str>) -> Result<DatabaseConfig, ConfigError> {

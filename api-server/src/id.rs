@@ -18,6 +18,8 @@
 //! - Requests find the shard by their user (`user_id % N`). The shard in the id keeps ids unique across shards, and tells whoever has
 //!   nothing but an id, such as a reader of events, where its task is.
 
+use std::ops::RangeInclusive;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +59,18 @@ impl TaskId {
     /// The number of the database that the task is in.
     pub fn shard(self) -> i64 {
         self.0 & SHARD_MASK
+    }
+
+    /// The distance between the ids of one database.
+    pub const STEP: i64 = 1 << SHARD_BITS;
+    /// How many ids a database has for a second.
+    pub const A_SECOND: i64 = 1 << (SECOND_BITS - SHARD_BITS);
+
+    /// The ids that a database has for the second that holds `at`, [`TaskId::STEP`] apart. There are none before 2020 and after 2156.
+    pub fn all_of(at: Timestamp, shard: i64) -> Option<RangeInclusive<i64>> {
+        let second = at.as_second() - EPOCH;
+        let first = second << SECOND_BITS | shard;
+        (1..1 << 32).contains(&second).then(|| first..=first + (Self::A_SECOND - 1) * Self::STEP)
     }
 
     /// The number itself.
@@ -105,6 +119,15 @@ mod tests {
             let (from, to) = id.created_within();
             prop_assert!(from <= at && at < to);
             prop_assert_eq!(id.get().to_string().parse(), Ok(id));
+        }
+
+        #[test]
+        fn all_ids_of_a_second_tell_it(second in EPOCH + 1..EPOCH + (1 << 32), nanos in 0..1_000_000_000i32, shard in 0i64..64) {
+            let at = Timestamp::new(second, nanos).unwrap();
+            for id in TaskId::all_of(at, shard).unwrap().step_by(usize::try_from(TaskId::STEP).unwrap()) {
+                let (from, to) = TaskId::new(id).unwrap().created_within();
+                prop_assert!(from <= at && at < to);
+            }
         }
 
         #[test]

@@ -19,6 +19,7 @@ pub mod error;
 pub mod form;
 pub mod http;
 pub mod id;
+pub mod import;
 pub mod log;
 pub mod metrics;
 pub mod openapi;

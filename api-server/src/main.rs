@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use api_server::{
     App,
     config::{Args, Command},
-    log, server, worker,
+    import, log, server, worker,
 };
 use clap::Parser;
 
@@ -27,6 +27,10 @@ fn run(mut args: Args) -> Result<(), Box<dyn std::error::Error>> {
         None => {
             let config = args.into_config()?;
             runtime.block_on(async { server::run(App::new(&config)?, config.listen, config.metrics_listen).await })?;
+        }
+        Some(Command::ImportSqlite(import)) => {
+            let database = args.into_import_target()?;
+            runtime.block_on(import::run(&import, &database))?;
         }
         Some(Command::Worker(worker)) => {
             let config = args.into_worker_config(&worker)?;

@@ -48,7 +48,7 @@ impl Email {
         self.0.to_lowercase()
     }
 
-    fn rule(value: Value) -> Result<Self, String> {
+    pub(crate) fn rule(value: Value) -> Result<Self, String> {
         let email = form::string(value)?.trim().to_owned();
         if is_email(&email) { Ok(Self(email)) } else { Err("must be an e-mail address like me@example.com".to_owned()) }
     }

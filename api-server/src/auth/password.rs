@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The hash of no password: what is verified where there is no account, so that the answer takes as long as where there is one.
-const NOBODY: &str =
+pub(crate) const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5IGF0IGFsbCEhIQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// Why a password was not hashed.

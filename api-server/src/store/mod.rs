@@ -1,10 +1,14 @@
 //! Users and tasks, in PostgreSQL or in SQLite: one interface, two real implementations, one suite of tests.
 
 mod change;
+mod import;
 mod postgres;
 mod sqlite;
 
+use std::collections::HashMap;
+
 pub use change::{Idempotency, IdempotencyKey, Operation, Outcome};
+pub use import::{ImportedAccount, ImportedTask};
 pub use postgres::{Backlog, Event, Outbox, Relayed, Summaries};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -261,5 +265,31 @@ impl Store {
     /// The newest of a user's tasks, at most `most` of them, at one moment.
     pub async fn load_view(&self, user_id: i64, most: usize, wrote: Option<Mark>) -> Result<View, StoreError> {
         on!(self, store => store.load_view(user_id, most, wrote))
+    }
+
+    /// The accounts that were imported from `source`: their ids here by their ids there.
+    pub async fn imported_accounts(&self, source: &str) -> Result<HashMap<i64, i64>, StoreError> {
+        on!(self, store => store.imported_accounts(source))
+    }
+
+    /// Makes accounts of `source` that are not here yet, and returns the ids of all in their order; none where another account has the
+    /// e-mail. No two have the same one.
+    pub async fn import_accounts(
+        &self,
+        source: &str,
+        accounts: Vec<ImportedAccount>,
+    ) -> Result<Vec<Option<i64>>, StoreError> {
+        on!(self, store => store.import_accounts(source, accounts))
+    }
+
+    /// The last row of `source` whose task is here, with those of all rows before it; [`i64::MIN`] if there is none.
+    pub async fn imported_up_to(&self, source: &str) -> Result<i64, StoreError> {
+        on!(self, store => store.imported_up_to(source))
+    }
+
+    /// Makes the tasks of `source` up to a row that are not here yet. Those up to [`Store::imported_up_to`] need not be among `tasks`, which
+    /// are in the order of their rows.
+    pub async fn import_tasks(&self, source: &str, tasks: Vec<ImportedTask>, up_to: i64) -> Result<(), StoreError> {
+        on!(self, store => store.import_tasks(source, tasks, up_to))
     }
 }

@@ -20,6 +20,7 @@
 //! stays open on the primary for long keeps `xmin` back, and readers who wrote since go to the primary until it is over.
 
 mod changes;
+mod import;
 mod migrate;
 mod outbox;
 mod own;

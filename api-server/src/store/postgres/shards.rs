@@ -3,6 +3,8 @@
 //! An account comes to the shard that its e-mail hashes to, whose sequence makes only ids of that shard. So e-mails are unique if
 //! they are unique in their shard, and neither a log-in nor anything else asks more than one.
 
+use std::{collections::HashMap, ptr};
+
 use futures::future::try_join_all;
 use sha2::{Digest, Sha256};
 
@@ -11,8 +13,8 @@ use crate::{
     auth::model::User,
     id::TaskId,
     store::{
-        Idempotency, ListRequest, Mark, NewUser, Operation, Outcome, PostgresOptions, SearchRequest, StoreError, View,
-        Written,
+        Idempotency, ImportedAccount, ImportedTask, ListRequest, Mark, NewUser, Operation, Outcome, PostgresOptions,
+        SearchRequest, StoreError, View, Written,
     },
     tasks::{model::Task, summary::Summary},
 };
@@ -136,5 +138,47 @@ impl Shards {
         wrote: Option<Mark>,
     ) -> Result<View, StoreError> {
         self.of_user(user_id).load_view(user_id, most, wrote).await
+    }
+
+    pub(in crate::store) async fn imported_accounts(&self, source: &str) -> Result<HashMap<i64, i64>, StoreError> {
+        let all = try_join_all(self.all().map(|shard| shard.imported_accounts(source))).await?;
+        Ok(all.into_iter().flatten().collect())
+    }
+
+    pub(in crate::store) async fn import_accounts(
+        &self,
+        source: &str,
+        accounts: Vec<ImportedAccount>,
+    ) -> Result<Vec<Option<i64>>, StoreError> {
+        let mut ids = vec![None; accounts.len()];
+        for shard in self.all() {
+            let here = |account: &ImportedAccount| ptr::eq(self.of_email(&account.email.key()), shard);
+            let (places, accounts): (Vec<_>, Vec<_>) =
+                accounts.iter().enumerate().filter(|(_, account)| here(account)).unzip();
+            for (place, id) in places.into_iter().zip(shard.import_accounts(source, &accounts).await?) {
+                ids[place] = id;
+            }
+        }
+        Ok(ids)
+    }
+
+    /// As far as the shard that is behind the others.
+    pub(in crate::store) async fn imported_up_to(&self, source: &str) -> Result<i64, StoreError> {
+        let all = try_join_all(self.all().map(|shard| shard.imported_up_to(source))).await?;
+        Ok(all.into_iter().min().unwrap_or(i64::MIN))
+    }
+
+    pub(in crate::store) async fn import_tasks(
+        &self,
+        source: &str,
+        tasks: Vec<ImportedTask>,
+        up_to: i64,
+    ) -> Result<(), StoreError> {
+        let import = async |shard: &Postgres| {
+            let here = |task: &&ImportedTask| ptr::eq(self.of_user(task.user_id), shard);
+            let tasks: Vec<_> = tasks.iter().filter(here).collect();
+            shard.import_tasks(source, &tasks, up_to).await
+        };
+        try_join_all(self.all().map(import)).await.map(|_| ())
     }
 }

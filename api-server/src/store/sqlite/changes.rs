@@ -58,9 +58,9 @@ pub(super) fn apply(
     let mut changed = false;
     let mut outcomes = Vec::with_capacity(operations.len());
     for operation in operations {
-        let changes = !matches!(&operation, Operation::Update { patch, .. } if patch.is_empty());
+        let empty = matches!(&operation, Operation::Update { patch, .. } if patch.is_empty());
         let outcome = apply_one(connection, ids, user_id, operation)?;
-        changed |= changes && !matches!(outcome, Outcome::NotFound | Outcome::Conflict);
+        changed |= !empty && !matches!(outcome, Outcome::NotFound | Outcome::Conflict);
         outcomes.push(outcome);
     }
     if let Some(idempotency) = idempotency {

@@ -7,8 +7,11 @@ use rusqlite::Connection;
 use crate::config::{SqliteConfig, Synchronous};
 
 /// Append only: what was applied anywhere never changes. `user_version` counts them.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_accounts_and_tasks.sql"), include_str!("migrations/0002_search.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_accounts_and_tasks.sql"),
+    include_str!("migrations/0002_search.sql"),
+    include_str!("migrations/0003_import.sql"),
+];
 
 /// How long another process may hold the file.
 const BUSY: Duration = Duration::from_secs(5);

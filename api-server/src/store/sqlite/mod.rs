@@ -3,15 +3,21 @@
 mod changes;
 mod columns;
 mod connection;
+mod import;
 mod readers;
 mod tasks;
 mod thread;
 mod writer;
 
+use std::collections::HashMap;
+
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
 
-use super::{Idempotency, ListRequest, Mark, NewUser, Operation, Outcome, SearchRequest, StoreError, View, Written};
+use super::{
+    Idempotency, ImportedAccount, ImportedTask, ListRequest, Mark, NewUser, Operation, Outcome, SearchRequest,
+    StoreError, View, Written,
+};
 use crate::{
     auth::model::User,
     config::SqliteConfig,
@@ -155,6 +161,40 @@ impl Sqlite {
 
     pub(super) async fn load_view(&self, user_id: i64, most: usize, _: Option<Mark>) -> Result<View, StoreError> {
         self.readers.run(move |snapshot: &Snapshot<'_>| tasks::view(snapshot, user_id, most)).await
+    }
+
+    pub(super) async fn imported_accounts(&self, source: &str) -> Result<HashMap<i64, i64>, StoreError> {
+        let source = source.to_owned();
+        self.read(move |connection| import::accounts(connection, &source)).await
+    }
+
+    pub(super) async fn import_accounts(
+        &self,
+        source: &str,
+        accounts: Vec<ImportedAccount>,
+    ) -> Result<Vec<Option<i64>>, StoreError> {
+        let source = source.to_owned();
+        let add = move |connection: &Connection| {
+            let add = |account| import::add_account(connection, &source, account);
+            Ok(accounts.iter().map(add).collect::<Result<_, _>>()?)
+        };
+        self.writer.run(add).await.map(|(ids, _)| ids)
+    }
+
+    pub(super) async fn imported_up_to(&self, source: &str) -> Result<i64, StoreError> {
+        let source = source.to_owned();
+        self.read(move |connection| import::up_to(connection, &source)).await
+    }
+
+    pub(super) async fn import_tasks(
+        &self,
+        source: &str,
+        tasks: Vec<ImportedTask>,
+        up_to: i64,
+    ) -> Result<(), StoreError> {
+        let source = source.to_owned();
+        let add = move |connection: &Connection| import::add_tasks(connection, &source, &tasks, up_to);
+        self.writer.run(add).await.map(|((), _)| ())
     }
 
     async fn read<T: Send + 'static>(

@@ -81,14 +81,9 @@ fn expression(user_id: i64, query: &SearchQuery) -> String {
     let strings = |terms: Vec<&Term>, between: &str| {
         terms.into_iter().map(|term| format!("\"{}\"", term.text)).collect::<Vec<_>>().join(between)
     };
-    let mut expression = format!("owner : \"{user_id}\"");
-    if !wanted.is_empty() {
-        expression += &format!(" AND words : ({})", strings(wanted, " AND "));
-    }
-    if !excluded.is_empty() {
-        expression = format!("({expression}) NOT words : ({})", strings(excluded, " OR "));
-    }
-    expression
+    let owned = format!("owner : \"{user_id}\"");
+    let found = if wanted.is_empty() { owned } else { format!("{owned} AND words : ({})", strings(wanted, " AND ")) };
+    if excluded.is_empty() { found } else { format!("({found}) NOT words : ({})", strings(excluded, " OR ")) }
 }
 
 pub(super) fn summary(connection: &Connection, user_id: i64) -> rusqlite::Result<Summary> {

@@ -26,12 +26,14 @@ const GROUP: usize = 256;
 /// A job is given the connection, or the reason why there is no transaction to do it in.
 type Job = Box<dyn FnOnce(Result<&Connection, &rusqlite::Error>) -> Done + Send>;
 
+/// Tells whoever asked: the mark of the commit, or why there was none.
+type Answer = Box<dyn FnOnce(Result<Mark, &rusqlite::Error>)>;
+
 /// A job that ran, but is not committed yet.
 struct Done {
     /// Whether its changes are wanted.
     keep: bool,
-    /// Tells whoever asked: the mark of the commit, or why there was none.
-    answer: Box<dyn FnOnce(Result<Mark, &rusqlite::Error>)>,
+    answer: Answer,
 }
 
 /// See the module.
@@ -122,11 +124,7 @@ fn commit_together(connection: &Connection, jobs: &mut Vec<Job>, commits: &Commi
 }
 
 /// Once `transaction` is an error, it stays one, and jobs are only told.
-fn run_in_savepoint(
-    connection: &Connection,
-    job: Job,
-    transaction: &mut rusqlite::Result<()>,
-) -> Box<dyn FnOnce(Result<Mark, &rusqlite::Error>)> {
+fn run_in_savepoint(connection: &Connection, job: Job, transaction: &mut rusqlite::Result<()>) -> Answer {
     if transaction.is_ok() {
         *transaction = execute(connection, "SAVEPOINT job");
     }
@@ -164,9 +162,9 @@ mod tests {
     /// Keeps the writer busy until the returned sender is dropped, so that what comes meanwhile is one group.
     async fn hold(writer: &Writer) -> (std::sync::mpsc::Sender<()>, impl Future<Output = ()>) {
         let (release, held) = std::sync::mpsc::channel::<()>();
-        let (began, begun) = oneshot::channel();
+        let (begins, begun) = oneshot::channel();
         let mut holding = Box::pin(writer.run(move |_| {
-            let _ = began.send(());
+            let _ = begins.send(());
             let _ = held.recv();
             Ok(())
         }));
@@ -200,7 +198,7 @@ mod tests {
         let writer = writer();
         let (release, held) = hold(&writer).await;
         let before = writer.commits().last();
-        let (first, lost, last, ()) = tokio::join!(
+        let (first, second, last, ()) = tokio::join!(
             writer.run(|connection| insert(connection, 1)),
             // As SQLite does by itself where it can't go on.
             writer.run(|connection| Ok(connection.execute_batch("ROLLBACK")?)),
@@ -210,7 +208,7 @@ mod tests {
                 held.await;
             }
         );
-        assert!(first.is_err() && lost.is_err() && last.is_err());
+        assert!(first.is_err() && second.is_err() && last.is_err());
         assert_eq!(writer.commits().last(), Mark(before.0 + 1), "only what held the writer was committed");
         assert_eq!(numbers(&writer).await, [0; 0]);
         writer.run(|connection| insert(connection, 4)).await.unwrap();
