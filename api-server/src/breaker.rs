@@ -65,7 +65,7 @@ impl Breaker {
         }
         let given_up = GivenUp(Some(self));
         let result = call.await;
-        given_up.is_not();
+        given_up.finished();
         match &result {
             Ok(_) => self.succeeded(),
             Err(error) => self.failed(error),
@@ -126,7 +126,7 @@ impl Breaker {
 struct GivenUp<'a>(Option<&'a Breaker>);
 
 impl GivenUp<'_> {
-    fn is_not(mut self) {
+    fn finished(mut self) {
         self.0 = None;
     }
 }

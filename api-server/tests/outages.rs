@@ -17,6 +17,7 @@ use std::{
 use axum::http::{Method, StatusCode};
 use common::{Api, Client, PASSWORD, Services, eventually, path, unique};
 use futures::future::join_all;
+use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -369,4 +370,79 @@ async fn the_primary_restarts() {
 async fn walk_titles(user: &Client) -> Vec<String> {
     let list = user.get("/api/tasks").await.expect(StatusCode::OK);
     list["items"].as_array().unwrap().iter().map(|task| task["title"].as_str().unwrap().to_owned()).collect()
+}
+
+/// An instance whose cache can go away without its sessions: those are in the process.
+async fn cached(services: &Services) -> Api {
+    let mut environment = services.environment();
+    environment.retain(|(name, _)| *name != "SESSIONS_URL");
+    environment.push(("CACHE_URL", services.sessions.clone()));
+    let api = Api::launch(&environment).await;
+    api.ready().await;
+    api
+}
+
+/// Waits until it hears other instances, or knows that it does not.
+async fn hears(api: &Api, hears: bool) {
+    let line = format!("\ncache_invalidations_heard {}\n", u8::from(hears));
+    let metrics = Client::new(api.metrics);
+    eventually("it knows whether it hears the others", async || {
+        let text = metrics.get("/metrics").await.body;
+        text.as_str().unwrap().contains(&line).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cache_that_goes_away_costs_no_answer() {
+    let Some((services, _turn)) = services("a_cache_that_goes_away_costs_no_answer").await else { return };
+    let api = cached(&services).await;
+    hears(&api, true).await;
+    let user = api.user().await;
+    let mut tasks = vec![user.task("with it").await];
+    let shows = async |tasks: &[Value]| {
+        let newest_first: Vec<_> = tasks.iter().rev().cloned().collect();
+        assert_eq!(user.get("/api/tasks").await.expect(StatusCode::OK)["items"], json!(newest_first));
+    };
+    shows(&tasks).await;
+
+    Services::control("sessions", "stop").await;
+    for known in [false, true] {
+        if known {
+            hears(&api, false).await;
+        }
+        tasks.push(user.task("without it").await);
+        shows(&tasks).await;
+        // Nobody has read for this user yet.
+        let other = api.user().await;
+        other.task("theirs").await;
+        other.get("/api/tasks").await.expect(StatusCode::OK);
+    }
+
+    Services::control("sessions", "start").await;
+    hears(&api, true).await;
+    tasks.push(user.task("with it again").await);
+    shows(&tasks).await;
+}
+
+#[tokio::test]
+async fn a_cache_that_hangs_costs_no_answer() {
+    let Some((services, _turn)) = services("a_cache_that_hangs_costs_no_answer").await else { return };
+    let api = cached(&services).await;
+    hears(&api, true).await;
+    let client = redis::cluster::ClusterClient::new(vec![services.sessions.as_str()]).unwrap();
+    let mut connection = client.get_async_connection().await.unwrap();
+    let everywhere = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+    let mut pause = redis::cmd("CLIENT");
+    connection.route_command(pause.arg("PAUSE").arg(4000).arg("ALL").clone(), everywhere).await.unwrap();
+
+    let user = api.user().await;
+    let task = user.task("as if nothing were wrong").await;
+    for _ in 0..3 {
+        assert_eq!(user.get("/api/tasks").await.expect(StatusCode::OK)["items"], json!([task]));
+    }
+    hears(&api, false).await;
+    assert_eq!(user.get("/api/tasks").await.expect(StatusCode::OK)["items"], json!([task]));
+    hears(&api, true).await;
+    assert_eq!(user.get("/api/tasks").await.expect(StatusCode::OK)["items"], json!([task]));
 }

@@ -83,8 +83,13 @@ impl Tasks {
         if let Some(Ok(page)) = known {
             return Ok(page);
         }
+        // Where there is a view, the writes that it has to show are known here.
+        let wrote = match known.as_ref().and_then(|_| self.views.shown(user_id)) {
+            Some(mark) => Some(mark),
+            None => self.views.wrote(user_id).await,
+        };
         let more = SearchRequest { limit: limit + 1, ..request.clone() };
-        let found = self.store.search_tasks(user_id, &more, self.views.wrote(user_id).await).await?;
+        let found = self.store.search_tasks(user_id, &more, wrote).await?;
         let found = entries(&found)?;
         if let Some(Err(changes)) = known {
             self.views.remember_search(user_id, request, &found, changes);

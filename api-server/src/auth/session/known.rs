@@ -81,6 +81,8 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use std::future::{Ready, ready};
+
     use prometheus_client::registry::Registry;
 
     use super::*;
@@ -90,12 +92,12 @@ mod tests {
         Known::new(CacheMetrics::new(&mut Registry::default()).session)
     }
 
-    async fn lives() -> Result<Option<Session>, SessionError> {
-        Ok(Some(Session::default()))
+    fn lives() -> Ready<Result<Option<Session>, SessionError>> {
+        ready(Ok(Some(Session::default())))
     }
 
-    async fn is_dead() -> Result<Option<Session>, SessionError> {
-        Ok(None)
+    fn is_dead() -> Ready<Result<Option<Session>, SessionError>> {
+        ready(Ok(None))
     }
 
     #[tokio::test]

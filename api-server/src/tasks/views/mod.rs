@@ -115,28 +115,28 @@ impl Views {
             return Ok(None);
         }
         let slot = self.slot(user_id);
-        if let Some(answer) = self.look(&slot, &read) {
-            return Ok(answer);
+        match self.look(&slot, &read) {
+            Found::Answer(answer) => return Ok(Some(answer)),
+            Found::Off => return Ok(None),
+            Found::Nothing => {}
         }
         let _gate = slot.gate.lock().await;
         // Somebody else may have loaded it in the meantime.
-        if let Some(answer) = self.look(&slot, &read) {
-            return Ok(answer);
+        match self.look(&slot, &read) {
+            Found::Answer(answer) => return Ok(Some(answer)),
+            Found::Off => return Ok(None),
+            Found::Nothing => {}
         }
         self.metrics.misses.inc();
         self.load(user_id, &slot, &read).await
     }
 
-    /// What `read` makes of the view, or that the store has to be asked; nothing, if a view has to be loaded.
-    fn look<R>(&self, slot: &Slot, read: impl Fn(&mut View) -> R) -> Option<Option<R>> {
-        match slot.read(read) {
-            Found::Answer(answer) => {
-                self.metrics.hits.inc();
-                Some(Some(answer))
-            }
-            Found::Off => Some(None),
-            Found::Nothing => None,
+    fn look<R>(&self, slot: &Slot, read: impl Fn(&mut View) -> R) -> Found<R> {
+        let found = slot.read(read);
+        if matches!(found, Found::Answer(_)) {
+            self.metrics.hits.inc();
         }
+        found
     }
 
     async fn load<R>(&self, user_id: i64, slot: &Slot, read: impl Fn(&mut View) -> R) -> Result<Option<R>, StoreError> {
@@ -149,19 +149,18 @@ impl Views {
             Some(others) if remembered.is_ok() => others.shared.get(user_id, load.least).await,
             _ => None,
         };
-        let (mut view, shows) = match found {
-            Some(found) => found,
-            None => {
-                let wrote = if remembered.is_ok() { load.least } else { Some(UNKNOWN) };
-                let Some(loaded) = self.load_from_store(user_id, wrote).await? else {
-                    slot.turn_off(self.ttl);
-                    return Ok(None);
-                };
-                if let Some(others) = &self.others {
-                    others.shared.put(user_id, load.least, &loaded.0, loaded.1);
-                }
-                loaded
+        let (mut view, shows) = if let Some(found) = found {
+            found
+        } else {
+            let wrote = if remembered.is_ok() { load.least } else { Some(UNKNOWN) };
+            let Some(loaded) = self.load_from_store(user_id, wrote).await? else {
+                slot.turn_off(self.ttl);
+                return Ok(None);
+            };
+            if let Some(others) = &self.others {
+                others.shared.put(user_id, load.least, &loaded.0, loaded.1);
             }
+            loaded
         };
         let answer = read(&mut view);
         slot.end_load(load, view, shows, self.ttl);
@@ -181,8 +180,13 @@ impl Views {
 
     /// The last write of a user that is known of, for a read that goes to the store.
     pub async fn wrote(&self, user_id: i64) -> Option<Mark> {
-        let known = self.slots.get(user_id, |slot| slot.least()).flatten();
-        self.sessions.wrote(user_id).await.map_or(Some(UNKNOWN), |remembered| known.max(remembered))
+        let shown = self.shown(user_id);
+        self.sessions.wrote(user_id).await.map_or(Some(UNKNOWN), |remembered| shown.max(remembered))
+    }
+
+    /// The last write that a user's view must show, if one is known.
+    pub fn shown(&self, user_id: i64) -> Option<Mark> {
+        self.slots.get(user_id, |slot| slot.least()).flatten()
     }
 
     /// Changes the store, and the view along with it.
@@ -217,13 +221,13 @@ impl Views {
         match &written {
             Ok(written) if gate.is_some() && !written.replayed => change(&slot, written),
             Ok(Written { mark: Some(mark), .. }) => slot.surprise(*mark),
-            Ok(_) => {}
             Err(StoreError::Unknown(_)) => {
                 slot.turn_off(UNSURE);
                 self.tell(News::Unsure(user_id));
                 self.settle_later(user_id);
             }
-            Err(_) => {}
+            // Nothing was changed.
+            Ok(_) | Err(_) => {}
         }
         drop(gate);
         self.slots.resize(user_id, slot.bytes());

@@ -129,11 +129,6 @@ impl View {
         self.changes
     }
 
-    /// How many tasks it has.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     /// What it takes in memory, about.
     pub fn bytes(&self) -> usize {
         let found: usize = self.searches.iter().map(|(_, ids)| VIEW_BYTES + 8 * ids.len()).sum();
