@@ -8,7 +8,10 @@ use std::sync::{
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::columns::{Micros, read_task, task_columns};
+use super::{
+    columns::{Micros, read_task, task_columns},
+    connection::execute,
+};
 use crate::{
     form::Change,
     id::TaskId,
@@ -34,6 +37,20 @@ impl Ids {
         self.0.store(id, Ordering::Relaxed);
         id
     }
+}
+
+/// Brings what changed in this transaction into the index of searches: see the migration that makes it.
+pub(super) fn index(connection: &Connection) -> rusqlite::Result<()> {
+    if !connection.prepare_cached("SELECT 1 FROM unindexed_tasks")?.exists([])? {
+        return Ok(());
+    }
+    let forget = "DELETE FROM tasks_search WHERE rowid IN (SELECT id FROM unindexed_tasks)";
+    let add = "INSERT INTO tasks_search (rowid, owner, words)
+        SELECT id, user_id, title || ' ' || coalesce(description, '') FROM unindexed_tasks JOIN tasks USING (id)";
+    for sql in [forget, add, "DELETE FROM unindexed_tasks"] {
+        execute(connection, sql)?;
+    }
+    Ok(())
 }
 
 /// What became of a request's operations.

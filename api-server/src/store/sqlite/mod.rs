@@ -50,7 +50,7 @@ impl Sqlite {
                 ))
             })
         };
-        let writer = Writer::start(open()?)?;
+        let writer = Writer::start(open()?, changes::index)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let readers = (0..cores).map(|_| open()).collect::<Result<_, _>>()?;
         let readers = Readers::start(readers, &writer.commits())?;

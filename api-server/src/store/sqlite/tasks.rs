@@ -120,7 +120,7 @@ mod tests {
         store::{
             Operation, Outcome,
             sqlite::{
-                changes::{Ids, apply},
+                changes::{Ids, apply, index},
                 connection::migrate,
             },
         },
@@ -151,6 +151,7 @@ mod tests {
     }
 
     fn titles(connection: &Connection, user_id: i64, text: &str) -> Vec<String> {
+        index(connection).unwrap();
         let query = SearchQuery::parse(text).unwrap();
         let found = search(connection, user_id, &SearchRequest { query, after: None, limit: 100 }).unwrap();
         found.into_iter().map(|task| task.title).collect()
@@ -180,6 +181,7 @@ mod tests {
         for n in 0..7 {
             create(&connection, &ids, 1, &format!("task {n}"), None);
         }
+        index(&connection).unwrap();
         let query = SearchQuery::parse("task").unwrap();
         let (mut after, mut found) = (None, Vec::new());
         loop {

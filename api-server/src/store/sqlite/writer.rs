@@ -36,6 +36,9 @@ struct Done {
     answer: Answer,
 }
 
+/// What is done at the end of a transaction. Where it fails, nothing of the transaction is kept.
+pub(super) type Finish = fn(&Connection) -> rusqlite::Result<()>;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -67,14 +70,15 @@ impl Commits {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
+    /// Before each commit, `finish` does what has to be done once for all that is in it.
+    pub(super) fn start(connection: Connection, finish: Finish) -> Result<Self, StoreError> {
         let (queue, mut jobs) = mpsc::channel::<Job>(QUEUE);
         let commits = Commits::new();
         let counter = commits.clone();
         thread::spawn("sqlite-writer", move || {
             let mut waiting = Vec::with_capacity(GROUP);
             while jobs.blocking_recv_many(&mut waiting, GROUP) > 0 {
-                commit_together(&connection, &mut waiting, &counter);
+                commit_together(&connection, &mut waiting, finish, &counter);
             }
         })?;
         Ok(Self { queue, commits })
@@ -105,11 +109,11 @@ impl Writer {
     }
 }
 
-fn commit_together(connection: &Connection, jobs: &mut Vec<Job>, commits: &Commits) {
+fn commit_together(connection: &Connection, jobs: &mut Vec<Job>, finish: Finish, commits: &Commits) {
     let mut transaction = execute(connection, "BEGIN IMMEDIATE");
     let answers: Vec<_> = jobs.drain(..).map(|job| run_in_savepoint(connection, job, &mut transaction)).collect();
     if transaction.is_ok() {
-        transaction = execute(connection, "COMMIT");
+        transaction = finish(connection).and_then(|()| execute(connection, "COMMIT"));
     }
     if transaction.is_err()
         && !connection.is_autocommit()
@@ -144,7 +148,7 @@ mod tests {
     fn writer() -> Writer {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE numbers (n INTEGER PRIMARY KEY)").unwrap();
-        Writer::start(connection).unwrap()
+        Writer::start(connection, |_| Ok(())).unwrap()
     }
 
     fn insert(connection: &Connection, n: i64) -> Result<(), StoreError> {
