@@ -78,6 +78,10 @@ pub struct Args {
     #[arg(long, env = "CACHE_TTL", default_value = "300s", value_parser = duration)]
     pub cache_ttl: Duration,
 
+    /// How many tasks a user may have; 0 is any number
+    #[arg(long, env = "MAX_TASKS_PER_USER", default_value_t = 100_000)]
+    pub max_tasks_per_user: u64,
+
     /// How much memory the tasks of users that were here lately may take, in bytes
     #[arg(long, env = "CACHE_LOCAL_BYTES", default_value_t = 32 << 20)]
     pub cache_local_bytes: usize,
@@ -155,6 +159,8 @@ pub struct Config {
     pub cache: Option<String>,
     /// How long a user's tasks stay in it.
     pub cache_ttl: Duration,
+    /// How many tasks a user may have; 0 is any number.
+    pub max_tasks_per_user: u64,
     /// How many bytes of tasks are kept in memory at most.
     pub cache_local_bytes: usize,
     /// How long.
@@ -280,6 +286,7 @@ impl Args {
             session_ttl: self.session_ttl,
             cache,
             cache_ttl: self.cache_ttl,
+            max_tasks_per_user: self.max_tasks_per_user,
             cache_local_bytes: self.cache_local_bytes,
             cache_local_ttl: self.cache_local_ttl,
             signing_key,

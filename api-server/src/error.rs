@@ -55,6 +55,9 @@ pub enum ApiError {
     /// 403: a page of another site sent the cookie.
     #[error("requests that change something may not come from another site")]
     CrossSite,
+    /// 403: no more tasks for this user.
+    #[error("you have as many tasks as you may, or would with these; delete some that are done")]
+    QuotaExceeded,
     /// 404: nothing there, or nothing of this user's.
     #[error("there is nothing here")]
     NotFound,
@@ -113,6 +116,7 @@ impl ApiError {
             Self::Unauthorized => Kind::UNAUTHORIZED,
             Self::WrongCredentials => Kind::WRONG_CREDENTIALS,
             Self::CrossSite => Kind::CROSS_SITE,
+            Self::QuotaExceeded => Kind::QUOTA_EXCEEDED,
             Self::NotFound => Kind::NOT_FOUND,
             Self::MethodNotAllowed => Kind::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => Kind::REQUEST_TIMEOUT,
@@ -146,6 +150,7 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::EmailTaken => Self::EmailTaken,
             StoreError::KeyReused => Self::KeyReused,
+            StoreError::QuotaExceeded => Self::QuotaExceeded,
             StoreError::Overloaded => Self::unavailable("too many changes wait to be written; try again"),
             StoreError::Unavailable(cause) => {
                 Self::Unavailable { detail: "the database does not answer; try again".into(), cause }

@@ -49,6 +49,7 @@ use crate::{
     store::Store,
     tasks::{
         cursor::Cursors,
+        quota::Quota,
         service::Tasks,
         views::{LocalViews, Others, SharedViews, Views},
     },
@@ -92,7 +93,7 @@ impl App {
         let local = LocalViews { bytes: config.cache_local_bytes, ttl: config.cache_local_ttl };
         let views = Views::new(Arc::clone(&store), Arc::clone(&sessions), local, others, metrics.cache.view.clone());
         Ok(Arc::new(Self {
-            tasks: Tasks::new(Arc::clone(&store), Arc::new(views)),
+            tasks: Tasks::new(Arc::clone(&store), Arc::new(views), Quota::new(config.max_tasks_per_user)),
             store,
             sessions,
             passwords: Passwords::default(),

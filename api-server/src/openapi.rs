@@ -173,7 +173,8 @@ fn follow(method: &HttpMethod, operation: &Operation) -> Vec<Kind> {
             (ParameterIn::Path, _) => kinds.push(Kind::NOT_FOUND),
             (ParameterIn::Query, _) => kinds.extend([Kind::BAD_REQUEST, Kind::INVALID]),
             (_, "If-Match") => kinds.extend([Kind::BAD_REQUEST, Kind::PRECONDITION_FAILED]),
-            (_, "Idempotency-Key") => kinds.extend([Kind::BAD_REQUEST, Kind::KEY_REUSED]),
+            // Requests that make tasks take one.
+            (_, "Idempotency-Key") => kinds.extend([Kind::BAD_REQUEST, Kind::KEY_REUSED, Kind::QUOTA_EXCEEDED]),
             _ => kinds.push(Kind::BAD_REQUEST),
         }
     }

@@ -34,6 +34,9 @@ pub enum StoreError {
     /// The idempotency key belongs to another request.
     #[error("this idempotency key was used for another request")]
     KeyReused,
+    /// The user has as many tasks as they may. Nothing was changed.
+    #[error("the user has as many tasks as they may")]
+    QuotaExceeded,
     /// More writes wait than it will get to in time. Nothing was changed.
     #[error("too many writes wait for the database")]
     Overloaded,
@@ -260,6 +263,16 @@ impl Store {
     /// How many tasks a user has. On PostgreSQL it is as old as the last refresh of its materialized view (plan section 6.1).
     pub async fn summary(&self, user_id: i64) -> Result<Summary, StoreError> {
         on!(self, store => store.summary(user_id))
+    }
+
+    /// How many tasks a user has now.
+    pub async fn count_tasks(&self, user_id: i64) -> Result<u64, StoreError> {
+        on!(self, store => store.count_tasks(user_id))
+    }
+
+    /// Whether a request with this key was done.
+    pub async fn knows_key(&self, user_id: i64, key: &IdempotencyKey) -> Result<bool, StoreError> {
+        on!(self, store => store.knows_key(user_id, key))
     }
 
     /// The newest of a user's tasks, at most `most` of them, at one moment.

@@ -145,7 +145,10 @@ fn op(value: Value) -> Result<Op, String> {
 }
 
 fn id(value: Value) -> Result<TaskId, String> {
-    value.as_i64().and_then(TaskId::new).ok_or_else(|| "must be a task's id, a whole number above zero".to_owned())
+    // 7.0 is 7 in JSON; as text it has no point, and what is no whole number keeps it.
+    let whole = || value.as_f64()?.to_string().parse().ok();
+    let id = value.as_i64().or_else(whole).and_then(TaskId::new);
+    id.ok_or_else(|| "must be a task's id, a whole number above zero".to_owned())
 }
 
 fn tag(value: Value) -> Result<ETag, String> {
@@ -183,6 +186,16 @@ mod tests {
         ];
         let batch = Batch { operations: operations.clone() };
         assert_eq!(read(serde_json::to_value(batch).unwrap()).unwrap().operations, operations);
+    }
+
+    #[test]
+    fn ids_are_whole_numbers() {
+        for seven in [json!(7), json!(7.0), serde_json::from_str("7e0").unwrap()] {
+            assert_eq!(id(seven).unwrap().get(), 7);
+        }
+        for bad in [json!(7.5), json!(0.0), json!(-7), json!(1e300), json!("7"), json!(9_007_199_254_740_992_i64)] {
+            assert!(id(bad.clone()).is_err(), "{bad}");
+        }
     }
 
     #[test]

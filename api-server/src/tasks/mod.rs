@@ -4,6 +4,7 @@ pub mod batch;
 pub mod cursor;
 pub mod handlers;
 pub mod model;
+pub mod quota;
 pub mod search;
 pub mod service;
 pub mod summary;

@@ -14,6 +14,7 @@ use crate::{
     tasks::{
         cursor::Position,
         model::Version,
+        quota::Quota,
         summary::Summary,
         views::{Entry, Views},
     },
@@ -42,12 +43,13 @@ pub struct TaskBody {
 pub struct Tasks {
     store: Arc<Store>,
     views: Arc<Views>,
+    quota: Quota,
 }
 
 impl Tasks {
-    /// Tasks in `store`, seen through `views` of it.
-    pub fn new(store: Arc<Store>, views: Arc<Views>) -> Self {
-        Self { store, views }
+    /// Tasks in `store`, seen through `views` of it, as many a user as `quota` allows.
+    pub fn new(store: Arc<Store>, views: Arc<Views>, quota: Quota) -> Self {
+        Self { store, views, quota }
     }
 
     /// A piece of a user's tasks, newest first. `seal` makes the cursor of what follows it.
@@ -119,14 +121,29 @@ impl Tasks {
         self.views.keep().await;
     }
 
-    /// All changes of a request: see [`Store::apply`].
+    /// All changes of a request: see [`Store::apply`]. If its new tasks are not within the user's quota, nothing is done.
     pub async fn apply(
         &self,
         user_id: i64,
         operations: Vec<Operation>,
         idempotency: Option<Idempotency>,
     ) -> Result<Written<Vec<Outcome>>, StoreError> {
+        let wanted = operations.iter().filter(|operation| matches!(operation, Operation::Create(_))).count() as u64;
+        if !self.quota.has_room(user_id, wanted)
+            && !self.quota.makes_room(user_id, self.store.count_tasks(user_id).await?, wanted)
+            && !self.was_done(user_id, idempotency.as_ref()).await?
+        {
+            return Err(StoreError::QuotaExceeded);
+        }
         self.views.write(user_id, operations, idempotency).await
+    }
+
+    /// Whether a request came before, and is only to be answered again.
+    async fn was_done(&self, user_id: i64, idempotency: Option<&Idempotency>) -> Result<bool, StoreError> {
+        match idempotency {
+            Some(idempotency) => self.store.knows_key(user_id, &idempotency.key).await,
+            None => Ok(false),
+        }
     }
 }
 

@@ -32,5 +32,6 @@ mod documents;
 mod idempotency;
 mod lists;
 mod process;
+mod quotas;
 mod refusals;
 mod tasks;

@@ -154,9 +154,15 @@ pub(crate) struct Api {
 impl Api {
     /// An instance alone: SQLite in a directory of its own.
     pub(crate) async fn alone() -> Self {
+        Self::alone_with(&[]).await
+    }
+
+    /// The same, with more in its environment.
+    pub(crate) async fn alone_with(environment: &[(&str, String)]) -> Self {
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(unique("alone"));
         std::fs::create_dir_all(&directory).unwrap();
-        let mut api = Self::launch(&[("DATABASE_URL", directory.join("tasks.db").display().to_string())]).await;
+        let file = ("DATABASE_URL", directory.join("tasks.db").display().to_string());
+        let mut api = Self::launch(&[&[file], environment].concat()).await;
         api.directory = Some(directory);
         api.ready().await;
         api
@@ -164,7 +170,12 @@ impl Api {
 
     /// An instance on the platform's services.
     pub(crate) async fn on(services: &Services) -> Self {
-        let api = Self::launch(&services.environment()).await;
+        Self::on_with(services, &[]).await
+    }
+
+    /// The same, with more in its environment.
+    pub(crate) async fn on_with(services: &Services, environment: &[(&'static str, String)]) -> Self {
+        let api = Self::launch(&[&services.environment(), environment].concat()).await;
         api.ready().await;
         api
     }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     id::TaskId,
-    store::{ListRequest, Mark, SearchRequest, StoreError, View},
+    store::{IdempotencyKey, ListRequest, Mark, SearchRequest, StoreError, View},
     tasks::{
         cursor::Position,
         model::{Priority, Task},
@@ -88,6 +88,16 @@ impl Postgres {
             }
         }
         Ok(summary)
+    }
+
+    pub(super) async fn count_tasks(&self, user_id: i64) -> Result<u64, StoreError> {
+        let rows = self.read_primary("SELECT count(*) AS count FROM tasks WHERE user_id = $1", &[&user_id]).await?;
+        Ok(column::<i64>(rows.first().ok_or_else(no_row)?, "count")?.unsigned_abs())
+    }
+
+    pub(super) async fn knows_key(&self, user_id: i64, key: &IdempotencyKey) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM idempotency_keys WHERE user_id = $1 AND key = $2";
+        Ok(!self.read_primary(sql, &[&user_id, &key.as_str()]).await?.is_empty())
     }
 
     pub(super) async fn load_view(&self, user_id: i64, most: usize, wrote: Option<Mark>) -> Result<View, StoreError> {

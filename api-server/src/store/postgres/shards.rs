@@ -13,8 +13,8 @@ use crate::{
     auth::model::User,
     id::TaskId,
     store::{
-        Idempotency, ImportedAccount, ImportedTask, ListRequest, Mark, NewUser, Operation, Outcome, PostgresOptions,
-        SearchRequest, StoreError, View, Written,
+        Idempotency, IdempotencyKey, ImportedAccount, ImportedTask, ListRequest, Mark, NewUser, Operation, Outcome,
+        PostgresOptions, SearchRequest, StoreError, View, Written,
     },
     tasks::{model::Task, summary::Summary},
 };
@@ -129,6 +129,14 @@ impl Shards {
 
     pub(in crate::store) async fn summary(&self, user_id: i64) -> Result<Summary, StoreError> {
         self.of_user(user_id).summary(user_id).await
+    }
+
+    pub(in crate::store) async fn count_tasks(&self, user_id: i64) -> Result<u64, StoreError> {
+        self.of_user(user_id).count_tasks(user_id).await
+    }
+
+    pub(in crate::store) async fn knows_key(&self, user_id: i64, key: &IdempotencyKey) -> Result<bool, StoreError> {
+        self.of_user(user_id).knows_key(user_id, key).await
     }
 
     pub(in crate::store) async fn load_view(

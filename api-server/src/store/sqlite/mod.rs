@@ -15,8 +15,8 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
 
 use super::{
-    Idempotency, ImportedAccount, ImportedTask, ListRequest, Mark, NewUser, Operation, Outcome, SearchRequest,
-    StoreError, View, Written,
+    Idempotency, IdempotencyKey, ImportedAccount, ImportedTask, ListRequest, Mark, NewUser, Operation, Outcome,
+    SearchRequest, StoreError, View, Written,
 };
 use crate::{
     auth::model::User,
@@ -157,6 +157,16 @@ impl Sqlite {
 
     pub(super) async fn summary(&self, user_id: i64) -> Result<Summary, StoreError> {
         self.read(move |connection| tasks::summary(connection, user_id)).await
+    }
+
+    pub(super) async fn count_tasks(&self, user_id: i64) -> Result<u64, StoreError> {
+        self.read(move |connection| tasks::count(connection, user_id)).await
+    }
+
+    pub(super) async fn knows_key(&self, user_id: i64, key: &IdempotencyKey) -> Result<bool, StoreError> {
+        let key = key.as_str().to_owned();
+        let sql = "SELECT 1 FROM idempotency_keys WHERE user_id = ?1 AND key = ?2";
+        self.read(move |connection| connection.prepare_cached(sql)?.exists((user_id, key))).await
     }
 
     pub(super) async fn load_view(&self, user_id: i64, most: usize, _: Option<Mark>) -> Result<View, StoreError> {

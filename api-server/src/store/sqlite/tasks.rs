@@ -97,6 +97,11 @@ pub(super) fn summary(connection: &Connection, user_id: i64) -> rusqlite::Result
     Ok(summary)
 }
 
+pub(super) fn count(connection: &Connection, user_id: i64) -> rusqlite::Result<u64> {
+    let sql = "SELECT count(*) FROM tasks WHERE user_id = ?1";
+    connection.prepare_cached(sql)?.query_row([user_id], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
+}
+
 pub(super) fn view(snapshot: &Snapshot<'_>, user_id: i64, most: usize) -> rusqlite::Result<View> {
     // One more tells whether there are more.
     let limit = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
