@@ -90,6 +90,11 @@ pub struct Args {
     #[arg(long, env = "CACHE_LOCAL_TTL", default_value = "60s", value_parser = duration)]
     pub cache_local_ttl: Duration,
 
+    /// How long after a month's end its tasks stay, like 17520h (two years); for good without. PostgreSQL only: the month's table is taken out
+    /// of the schema, and left for you to archive or drop
+    #[arg(long, global = true, env = "TASK_RETENTION", value_parser = duration)]
+    pub task_retention: Option<Duration>,
+
     /// Key that signs cursors, the same in every instance; random without it, required with PostgreSQL
     #[arg(long, env = "SIGNING_KEY", hide_env_values = true)]
     pub signing_key: Option<String>,
@@ -239,6 +244,9 @@ pub enum ConfigError {
     /// Ids have six bits for it.
     #[error("DATABASE_URL lists {0} databases; there can be 1 to {MAX_SHARDS}")]
     Shards(usize),
+    /// A file has no months.
+    #[error("TASK_RETENTION needs a postgres:// DATABASE_URL; unset it to run on SQLite, which keeps every task")]
+    RetentionWithoutPostgres,
     /// Replicas of what?
     #[error("DATABASE_READ_URL needs a postgres:// DATABASE_URL; unset it to run on SQLite")]
     ReplicasWithoutPrimary,
@@ -314,7 +322,15 @@ impl Args {
     }
 
     fn database(&self, read_url: Option<&str>) -> Result<DatabaseConfig, ConfigError> {
-        database(&self.database_url, read_url, self.sqlite_synchronous)
+        let mut database = database(&self.database_url, read_url, self.sqlite_synchronous)?;
+        match &mut database {
+            DatabaseConfig::Postgres(options) => options.retention = self.task_retention,
+            DatabaseConfig::Sqlite(_) if self.task_retention.is_some() => {
+                return Err(ConfigError::RetentionWithoutPostgres);
+            }
+            DatabaseConfig::Sqlite(_) => {}
+        }
+        Ok(database)
     }
 }
 
@@ -345,7 +361,7 @@ fn database(url: &str, read_url: Option<&str>, synchronous: Synchronous) -> Resu
     let mut replicas = replicas.unwrap_or_default().into_iter();
     let mut shards = primaries.into_iter().map(|primary| ShardConfig { primary, replicas: replicas.next() });
     let first = shards.next().filter(|_| count <= MAX_SHARDS).ok_or(ConfigError::Shards(count))?;
-    Ok(DatabaseConfig::Postgres(Box::new(PostgresOptions { first, others: shards.collect() })))
+    Ok(DatabaseConfig::Postgres(Box::new(PostgresOptions { first, others: shards.collect(), retention: None })))
 }
 
 fn urls(variable: &'static str, urls: &str) -> Result<Vec<tokio_postgres::Config>, ConfigError> {

@@ -5,7 +5,7 @@ mod import;
 mod postgres;
 mod sqlite;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 pub use change::{Idempotency, IdempotencyKey, Operation, Outcome};
 pub use import::{ImportedAccount, ImportedTask};
@@ -119,6 +119,8 @@ pub struct PostgresOptions {
     pub first: ShardConfig,
     /// The others, in their order, which stays what it was at first.
     pub others: Vec<ShardConfig>,
+    /// How long after its end a month's tasks can be found; for good without.
+    pub retention: Option<Duration>,
 }
 
 /// Where one shard is.

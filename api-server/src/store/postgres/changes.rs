@@ -1,11 +1,10 @@
 //! Writes of tasks: the arrays that `apply_operations` takes (see migration 3), and the rows that it returns.
 
 use jiff::Timestamp;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::ToSql};
 
 use super::{
     Postgres, Repeatable,
-    pool::Params,
     rows::{column, no_row, read_task},
 };
 use crate::{
@@ -15,119 +14,158 @@ use crate::{
     tasks::model::{NewTask, Priority, Status, TaskPatch, Version},
 };
 
+/// Calls `apply_operations` with [`Columns::params`].
+pub(super) const APPLY: &str =
+    "SELECT false AS replayed, o.* FROM apply_operations($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS o";
+/// Calls `apply_once` with [`Columns::params`], and the user, key and fingerprint after them.
+const APPLY_ONCE: &str = "SELECT o.replayed, (o.done).* FROM apply_once(
+    $14, $15, $16, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS o";
+
+/// What became of a request.
+pub(super) type Applied = Written<Vec<Outcome>>;
+
 impl Postgres {
     pub(super) async fn apply(
         &self,
         user_id: i64,
         operations: Vec<Operation>,
         idempotency: Option<&Idempotency>,
-    ) -> Result<Written<Vec<Outcome>>, StoreError> {
-        let repeatable = repeatable(&operations, idempotency);
-        let count = operations.len();
-        let mut columns = Columns::default();
-        for operation in operations {
-            columns.push(user_id, operation);
-        }
-        let Columns {
-            user_ids,
-            kinds,
-            ids,
-            expected,
-            titles,
-            sets_descriptions,
-            descriptions,
-            statuses,
-            priorities,
-            sets_due_dates,
-            due_dates,
-            traceparents,
-        } = &columns;
-        #[rustfmt::skip]
-        let operations: Params<'_> = &[
-            &self.events, user_ids, kinds, ids, expected, titles, sets_descriptions, descriptions, statuses, priorities, sets_due_dates,
-            due_dates, traceparents,
-        ];
-        let rows = match idempotency {
-            None => {
-                let sql = "SELECT false AS replayed, o.* FROM apply_operations($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS o";
-                self.write(repeatable, sql, operations).await?
-            }
-            Some(Idempotency { key, fingerprint }) => {
-                let sql = "SELECT o.replayed, (o.done).* FROM apply_once(
-                    $14, $15, $16, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS o";
-                let (key, fingerprint) = (key.as_str(), fingerprint.as_slice());
-                let params: Vec<_> =
-                    operations.iter().copied().chain([&user_id as _, &key as _, &fingerprint as _]).collect();
-                self.write(repeatable, sql, &params).await?
-            }
+    ) -> Result<Applied, StoreError> {
+        let Some(Idempotency { key, fingerprint }) = idempotency else {
+            return self.writer.apply(user_id, operations).await;
         };
-        let replayed = rows.first().map(|row| column(row, "replayed")).transpose()?.unwrap_or(false);
-        let (outcomes, marks) = rows.iter().map(read_outcome).collect::<Result<(Vec<_>, Vec<_>), _>>()?;
-        if outcomes.len() != count {
-            return Err(no_row());
-        }
-        Ok(Written { value: outcomes, mark: marks.into_iter().flatten().max(), replayed })
+        let columns = Columns::of([(user_id, operations.as_slice())].into_iter());
+        let events = self.writer.events();
+        let (key, fingerprint) = (key.as_str(), fingerprint.as_slice());
+        let mut params = columns.params(&events);
+        params.extend([&user_id as Param<'_>, &key, &fingerprint]);
+        // Once is what it is about.
+        let rows = self.writer.write(Repeatable::Yes, APPLY_ONCE, &params).await?;
+        read(&rows, operations.len())
     }
 }
 
+/// What the rows say that became of a request with so many operations.
+pub(super) fn read(rows: &[Row], operations: usize) -> Result<Applied, StoreError> {
+    let replayed = rows.first().map(|row| column(row, "replayed")).transpose()?.unwrap_or(false);
+    let (outcomes, marks) = rows.iter().map(read_outcome).collect::<Result<(Vec<_>, Vec<_>), _>>()?;
+    if outcomes.len() != operations {
+        return Err(no_row());
+    }
+    Ok(Written { value: outcomes, mark: marks.into_iter().flatten().max(), replayed })
+}
+
 /// Whether operations may be done twice when nobody knows whether they were done.
-fn repeatable(operations: &[Operation], idempotency: Option<&Idempotency>) -> Repeatable {
+pub(super) fn repeatable<'a>(operations: impl IntoIterator<Item = &'a Operation>) -> Repeatable {
     // Twice the same update is the same update; but not if the second one expects what the first one changed. A second delete would
     // not find its task and call a success a 404.
     let harmless = |operation: &Operation| matches!(operation, Operation::Update { expected: None, .. });
-    if idempotency.is_some() || operations.iter().all(harmless) { Repeatable::Yes } else { Repeatable::No }
+    if operations.into_iter().all(harmless) { Repeatable::Yes } else { Repeatable::No }
 }
+
+type Param<'a> = &'a (dyn ToSql + Sync);
 
 /// Operations as `apply_operations` takes them.
 #[derive(Debug, Default)]
-struct Columns {
+pub(super) struct Columns<'a> {
     user_ids: Vec<i64>,
     kinds: Vec<&'static str>,
     ids: Vec<Option<i64>>,
     expected: Vec<Option<i64>>,
-    titles: Vec<Option<String>>,
+    titles: Vec<Option<&'a str>>,
     sets_descriptions: Vec<bool>,
-    descriptions: Vec<Option<String>>,
+    descriptions: Vec<Option<&'a str>>,
     statuses: Vec<Option<&'static str>>,
     priorities: Vec<Option<&'static str>>,
     sets_due_dates: Vec<bool>,
     due_dates: Vec<Option<Timestamp>>,
-    traceparents: Vec<Option<String>>,
+    traceparents: Vec<Option<&'a str>>,
 }
 
-impl Columns {
-    fn push(&mut self, user_id: i64, operation: Operation) {
-        let (kind, id, expected, patch) = match operation {
-            Operation::Create(task) => ("create", None, None, whole(task)),
-            Operation::Update { id, patch, expected } if patch.is_empty() => ("read", Some(id), expected, patch),
-            Operation::Update { id, patch, expected } => ("update", Some(id), expected, patch),
-            Operation::Delete { id, expected } => ("delete", Some(id), expected, TaskPatch::default()),
-        };
+impl<'a> Columns<'a> {
+    /// The operations of users.
+    pub(super) fn of(requests: impl Iterator<Item = (i64, &'a [Operation])>) -> Self {
+        let mut columns = Self::default();
+        for (user_id, operations) in requests {
+            for operation in operations {
+                columns.push(user_id, operation);
+            }
+        }
+        columns
+    }
+
+    /// $1 to $13.
+    pub(super) fn params<'b>(&'b self, events: &'b bool) -> Vec<Param<'b>> {
+        vec![
+            events,
+            &self.user_ids,
+            &self.kinds,
+            &self.ids,
+            &self.expected,
+            &self.titles,
+            &self.sets_descriptions,
+            &self.descriptions,
+            &self.statuses,
+            &self.priorities,
+            &self.sets_due_dates,
+            &self.due_dates,
+            &self.traceparents,
+        ]
+    }
+
+    fn push(&mut self, user_id: i64, operation: &'a Operation) {
         self.user_ids.push(user_id);
+        self.traceparents.push(None);
+        match operation {
+            Operation::Create(task) => {
+                self.target("create", None, None);
+                self.create(task);
+            }
+            Operation::Update { id, patch, expected } => {
+                self.target(if patch.is_empty() { "read" } else { "update" }, Some(*id), *expected);
+                self.update(patch);
+            }
+            Operation::Delete { id, expected } => {
+                self.target("delete", Some(*id), *expected);
+                self.update(&NOTHING);
+            }
+        }
+    }
+
+    fn target(&mut self, kind: &'static str, id: Option<TaskId>, expected: Option<Version>) {
         self.kinds.push(kind);
         self.ids.push(id.map(TaskId::get));
         self.expected.push(expected.map(|Version(version)| version));
-        let TaskPatch { title, description, status, priority, due_date } = patch;
-        self.titles.push(title);
-        self.sets_descriptions.push(description != Change::Keep);
-        self.descriptions.push(description.value());
+    }
+
+    fn create(&mut self, NewTask { title, description, status, priority, due_date }: &'a NewTask) {
+        self.titles.push(Some(title));
+        self.sets_descriptions.push(true);
+        self.descriptions.push(description.as_deref());
+        self.statuses.push(Some(status.as_str()));
+        self.priorities.push(Some(priority.as_str()));
+        self.sets_due_dates.push(true);
+        self.due_dates.push(*due_date);
+    }
+
+    fn update(&mut self, TaskPatch { title, description, status, priority, due_date }: &'a TaskPatch) {
+        self.titles.push(title.as_deref());
+        self.sets_descriptions.push(*description != Change::Keep);
+        self.descriptions.push(set(description).map(String::as_str));
         self.statuses.push(status.map(Status::as_str));
         self.priorities.push(priority.map(Priority::as_str));
-        self.sets_due_dates.push(due_date != Change::Keep);
-        self.due_dates.push(due_date.value());
-        self.traceparents.push(None);
+        self.sets_due_dates.push(*due_date != Change::Keep);
+        self.due_dates.push(set(due_date).copied());
     }
 }
 
-/// A new task is a change of everything.
-fn whole(task: NewTask) -> TaskPatch {
-    let NewTask { title, description, status, priority, due_date } = task;
-    TaskPatch {
-        title: Some(title),
-        description: description.map_or(Change::Clear, Change::Set),
-        status: Some(status),
-        priority: Some(priority),
-        due_date: due_date.map_or(Change::Clear, Change::Set),
+static NOTHING: TaskPatch =
+    TaskPatch { title: None, description: Change::Keep, status: None, priority: None, due_date: Change::Keep };
+
+fn set<T>(change: &Change<T>) -> Option<&T> {
+    match change {
+        Change::Set(value) => Some(value),
+        Change::Keep | Change::Clear => None,
     }
 }
 

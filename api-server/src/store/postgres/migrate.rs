@@ -19,6 +19,7 @@ const MIGRATIONS: &[(i32, &str, &str)] = &[
     (4, "summaries", include_str!("migrations/0004_summaries.sql")),
     (5, "shards", include_str!("migrations/0005_shards.sql")),
     (6, "import", include_str!("migrations/0006_import.sql")),
+    (7, "upkeep", include_str!("migrations/0007_upkeep.sql")),
 ];
 
 /// Which shard a database is to be, of how many.

@@ -26,14 +26,13 @@ mod outbox;
 mod own;
 mod pool;
 mod reads;
+mod replicas;
 mod rows;
 mod shards;
 mod summaries;
+mod writer;
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Config, Row};
@@ -43,33 +42,27 @@ use crate::auth::model::User;
 use migrate::ShardNumber;
 pub use outbox::{Backlog, Event, Outbox, Relayed};
 use pool::{Effect, Failure, Params, Pool};
+use replicas::Replicas;
 use rows::{USER, column, no_row, read_user};
 pub(super) use shards::Shards;
 pub use summaries::Summaries;
+use writer::{Repeatable, Writer};
 
 /// What a request waits for the primary at most, tries and pauses together.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What one try of a read waits, so that there is time for another on a new connection.
 const READ_TRY: Duration = Duration::from_secs(2);
-/// What a read waits for a replica before it asks the primary.
-const REPLICA_PATIENCE: Duration = Duration::from_secs(1);
-/// How long replicas that failed are left alone. After that one read tries them, and the others follow if it succeeds.
-const REPLICA_REST: Duration = Duration::from_secs(2);
 /// The pause between tries: it doubles from the first to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
+
+/// How many connections read from the primary. A pooler gives each a server while a statement runs: more would only queue there.
+const READERS: usize = 4;
 
 /// How many months ahead there are partitions.
 const MONTHS_AHEAD: i32 = 3;
 
 /// The transaction of a write.
 const MARK: &str = "pg_current_xact_id()::text::bigint AS mark";
-
-/// Whether a failed write may be tried again when nobody knows what it did.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Repeatable {
-    Yes,
-    No,
-}
 
 /// One database: see the module.
 #[derive(Debug)]
@@ -78,32 +71,27 @@ struct Postgres {
     config: Config,
     primary: Pool,
     replicas: Option<Replicas>,
-    /// Whether changes of tasks are written to the outbox.
-    events: bool,
+    writer: Arc<Writer>,
+    /// How long after their end months stay in the schema.
+    retention: Option<Duration>,
     /// Names this process in the table `readiness`.
     instance: i64,
 }
 
-#[derive(Debug)]
-struct Replicas {
-    pool: Pool,
-    began: Instant,
-    /// Milliseconds after `began` until which they are left alone.
-    rest_until: AtomicU64,
-}
-
 impl Postgres {
-    fn new(config: &ShardConfig, shard: ShardNumber, events: bool) -> Self {
+    fn new(config: &ShardConfig, shard: ShardNumber, retention: Option<Duration>, events: bool) -> Self {
         let ShardConfig { primary, replicas } = config;
         let config = pool::tuned(primary);
-        let replicas = replicas.as_ref().map(|config| Replicas {
-            pool: Pool::new(pool::tuned(config)),
-            began: Instant::now(),
-            rest_until: AtomicU64::new(0),
-        });
-        // Two processes with one number would only see each other's rows.
-        let instance = getrandom::u64().unwrap_or_default().cast_signed();
-        Self { shard, primary: Pool::new(config.clone()), config, replicas, events, instance }
+        Self {
+            shard,
+            primary: Pool::new(config.clone(), READERS),
+            writer: Arc::new(Writer::new(config.clone(), events)),
+            retention,
+            replicas: replicas.as_ref().map(pool::tuned).map(Replicas::new),
+            config,
+            // Two processes with one number would only see each other's rows.
+            instance: getrandom::u64().unwrap_or_default().cast_signed(),
+        }
     }
 
     fn outbox(&self) -> Outbox {
@@ -120,12 +108,30 @@ impl Postgres {
     }
 
     async fn keep_up(&self) -> Result<(), StoreError> {
-        let rows = self.write(Repeatable::Yes, "SELECT make_task_partitions($1)", &[&MONTHS_AHEAD]).await?;
-        let made: i32 = column(rows.first().ok_or_else(no_row)?, 0)?;
+        let made = self.upkeep("SELECT make_task_partitions($1)", &[&MONTHS_AHEAD]).await?;
         if made > 0 {
             tracing::info!(made, "made partitions of tasks");
         }
+        if let Some(retention) = self.retention {
+            let detached = self
+                .upkeep("SELECT detach_task_partitions(make_interval(secs => $1))", &[&retention.as_secs_f64()])
+                .await?;
+            if detached > 0 {
+                tracing::info!(detached, "took months out of tasks whose time is over; their tables are still there");
+            }
+        }
+        // In pieces that take less than a request may.
+        let sweep = "WITH swept AS (DELETE FROM idempotency_keys WHERE (user_id, key) IN (
+                SELECT user_id, key FROM idempotency_keys WHERE created_at < now() - interval '24 hours' LIMIT 5000
+            ) RETURNING 1) SELECT count(*)::integer FROM swept";
+        while self.upkeep(sweep, &[]).await? > 0 {}
         Ok(())
+    }
+
+    /// Runs a statement that may run any number of times, and returns how much it found to do.
+    async fn upkeep(&self, sql: &str, params: Params<'_>) -> Result<i32, StoreError> {
+        let rows = self.writer.write(Repeatable::Yes, sql, params).await?;
+        column(rows.first().ok_or_else(no_row)?, 0)
     }
 
     async fn check(&self) -> Result<(), StoreError> {
@@ -133,7 +139,7 @@ impl Postgres {
         let write = "WITH swept AS (DELETE FROM readiness WHERE written_at < now() - interval '1 hour')
             INSERT INTO readiness (instance, token, written_at) VALUES ($1, $2, now())
             ON CONFLICT (instance) DO UPDATE SET token = excluded.token, written_at = excluded.written_at";
-        self.write(Repeatable::Yes, write, &[&self.instance, &token]).await?;
+        self.writer.write(Repeatable::Yes, write, &[&self.instance, &token]).await?;
         let read = "SELECT 1 FROM readiness WHERE instance = $1 AND token = $2";
         let rows = self.read_primary(read, &[&self.instance, &token]).await?;
         rows.first()
@@ -146,7 +152,7 @@ impl Postgres {
             "INSERT INTO users (email, email_key, name, password_hash) VALUES ($1, $2, $3, $4) RETURNING {USER}, {MARK}"
         );
         let params: Params<'_> = &[&user.email.as_str(), &user.email.key(), &user.name, &user.password_hash];
-        let rows = self.write(Repeatable::No, &sql, params).await.map_err(|failure| {
+        let rows = self.writer.write(Repeatable::No, &sql, params).await.map_err(|failure| {
             if failure.constraint.as_deref() == Some("users_email_key") {
                 StoreError::EmailTaken
             } else {
@@ -168,26 +174,8 @@ impl Postgres {
         self.read(&sql, &[&id], wrote).await?.first().map(read_user).transpose()
     }
 
-    /// Runs a write on the primary. During a failover it is tried again for as long as a client would wait, if it did nothing or may do it
-    /// twice.
-    async fn write(&self, repeatable: Repeatable, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Failure> {
-        let mut tries = Tries::new();
-        loop {
-            let failure = match self.primary.query(sql, params, tries.deadline).await {
-                Ok(rows) => return Ok(rows),
-                Err(failure) => failure,
-            };
-            let harmless = failure.effect == Effect::None || repeatable == Repeatable::Yes;
-            // An id that is taken is a sequence that came round within a second: the next one is free.
-            let id_taken = failure.constraint.as_deref().is_some_and(|name| name.starts_with("tasks_"));
-            if !harmless || !(failure.passing || id_taken) || !tries.pause().await {
-                return Err(failure);
-            }
-        }
-    }
-
     async fn read_primary(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
-        let mut tries = Tries::new();
+        let mut tries = Tries::until(Instant::now() + PATIENCE);
         loop {
             let deadline = tries.deadline.min(Instant::now() + READ_TRY);
             match self.primary.query(sql, params, deadline).await {
@@ -219,57 +207,6 @@ impl Postgres {
     }
 }
 
-impl Replicas {
-    /// The rows, unless the replicas are away or lag behind `wrote`.
-    async fn read(
-        &self,
-        sql: &(dyn Fn(&str) -> String + Sync),
-        params: Params<'_>,
-        wrote: Option<Mark>,
-    ) -> Option<Vec<Row>> {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let rest_until = self.rest_until.load(Ordering::Relaxed);
-        if now < rest_until {
-            return None;
-        }
-        let rest_ms = u64::try_from(REPLICA_REST.as_millis()).unwrap_or(u64::MAX);
-        // The first read after a rest goes alone: until it is back, the replicas rest for the others.
-        let alone = rest_until > 0;
-        if alone
-            && self
-                .rest_until
-                .compare_exchange(rest_until, now.saturating_add(rest_ms), Ordering::Relaxed, Ordering::Relaxed)
-                .is_err()
-        {
-            return None;
-        }
-        let deadline = Instant::now() + REPLICA_PATIENCE;
-        let result = match wrote {
-            None => self.pool.query(&sql(""), params, deadline).await,
-            Some(Mark(mark)) => {
-                let params: Vec<_> = params.iter().copied().chain([&mark as _]).collect();
-                let fresh = format!(" AND pg_snapshot_xmin(pg_current_snapshot())::text::bigint > ${}", params.len());
-                self.pool.query(&sql(&fresh), &params, deadline).await
-            }
-        };
-        match result {
-            Ok(rows) => {
-                if alone {
-                    self.rest_until.store(0, Ordering::Relaxed);
-                    tracing::info!("the replicas answer again");
-                }
-                // No row, and the replica may be behind: only the primary can tell.
-                (wrote.is_none() || !rows.is_empty()).then_some(rows)
-            }
-            Err(failure) => {
-                tracing::warn!("reads go to the primary for {REPLICA_REST:?}, the replicas fail: {failure}");
-                self.rest_until.store(now.saturating_add(rest_ms), Ordering::Relaxed);
-                None
-            }
-        }
-    }
-}
-
 /// The tries of one request.
 struct Tries {
     deadline: Instant,
@@ -277,8 +214,8 @@ struct Tries {
 }
 
 impl Tries {
-    fn new() -> Self {
-        Self { deadline: Instant::now() + PATIENCE, pause: PAUSE.0 }
+    fn until(deadline: Instant) -> Self {
+        Self { deadline, pause: PAUSE.0 }
     }
 
     /// Waits for the next try; false when there is no time for one.

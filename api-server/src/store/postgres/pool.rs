@@ -23,9 +23,6 @@ use tokio_postgres::{
     types::ToSql,
 };
 
-/// How many connections a pool has. A pooler gives each a server while a statement runs: more would only queue there.
-const SIZE: usize = 4;
-
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What goes with a statement.
@@ -41,7 +38,7 @@ pub(super) enum Effect {
 }
 
 /// Why a statement failed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Failure {
     /// What it may have done.
     pub(super) effect: Effect,
@@ -122,6 +119,7 @@ fn is_refusal(answer: &DbError) -> bool {
 fn is_passing(answer: &DbError) -> bool {
     let code = answer.code();
     is_connection_class(code)
+        || is_rerouting(answer)
         || [
             SqlState::READ_ONLY_SQL_TRANSACTION,
             SqlState::ADMIN_SHUTDOWN,
@@ -136,6 +134,11 @@ fn is_passing(answer: &DbError) -> bool {
             SqlState::FEATURE_NOT_SUPPORTED,
         ]
         .contains(code)
+}
+
+/// Whether a row's month got its partition while the row was on its way to the default one. A check that a table declares has a name.
+fn is_rerouting(answer: &DbError) -> bool {
+    *answer.code() == SqlState::CHECK_VIOLATION && answer.constraint().is_none()
 }
 
 /// An error with its causes; tokio-postgres keeps the server's words in the cause.
@@ -185,7 +188,7 @@ pub(super) fn tuned(config: &Config) -> Config {
 /// The connections to one database.
 pub(super) struct Pool {
     config: Config,
-    slots: [Mutex<Option<Arc<Connection>>>; SIZE],
+    slots: Vec<Mutex<Option<Arc<Connection>>>>,
     next: AtomicUsize,
 }
 
@@ -204,9 +207,10 @@ struct Connection {
 }
 
 impl Pool {
-    /// Connects when it is first used. `config` is [`tuned`].
-    pub(super) fn new(config: Config) -> Self {
-        Self { config, slots: Default::default(), next: AtomicUsize::new(0) }
+    /// So many connections, each made when it is first used. `config` is [`tuned`].
+    pub(super) fn new(config: Config, size: usize) -> Self {
+        let slots = std::iter::repeat_with(Mutex::default).take(size).collect();
+        Self { config, slots, next: AtomicUsize::new(0) }
     }
 
     /// Runs a statement, which must be over at `deadline`.
@@ -231,7 +235,7 @@ impl Pool {
     }
 
     async fn connection(&self) -> Result<Arc<Connection>, Failure> {
-        let slot = &self.slots[self.next.fetch_add(1, Ordering::Relaxed) % SIZE];
+        let slot = &self.slots[self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len()];
         // Whoever comes while a connection is made waits here and gets the same one.
         let mut slot = slot.lock().await;
         if let Some(connection) = slot.as_ref()

@@ -28,9 +28,9 @@ pub(in crate::store) struct Shards {
 
 impl Shards {
     pub(in crate::store) fn new(options: &PostgresOptions, events: bool) -> Self {
-        let PostgresOptions { first, others } = options;
+        let PostgresOptions { first, others, retention } = options;
         let of = others.len() + 1;
-        let open = |number, config| Postgres::new(config, ShardNumber { number, of }, events);
+        let open = |number, config| Postgres::new(config, ShardNumber { number, of }, *retention, events);
         Self {
             first: open(0, first),
             others: others.iter().zip(1..).map(|(config, number)| open(number, config)).collect(),

@@ -1,0 +1,134 @@
+//! What only PostgreSQL has: events, months, shards.
+
+use std::time::Duration;
+
+use api_server::{
+    store::{Operation, Outcome, Store, StoreError},
+    tasks::model::Version,
+};
+use futures::future::join_all;
+
+use crate::{
+    bed::{Bed, create, id, idempotency, options, retitle},
+    common::Services,
+};
+
+/// A database of its own.
+async fn database(test: &str) -> Option<(Services, Vec<String>)> {
+    let services = Services::find(test)?.with_database("store").await;
+    let urls = vec![services.primary.clone()];
+    Some((services, urls))
+}
+
+#[tokio::test]
+async fn every_change_leaves_an_event_and_nothing_else_does() {
+    let Some((services, urls)) = database("every_change_leaves_an_event_and_nothing_else_does").await else { return };
+    let bed = Bed::on(Store::postgres(&options(&urls, None), true), 1).await;
+    let user = bed.user().await;
+    let key = idempotency(1);
+    let mut task = None;
+    for _ in 0..2 {
+        let once = bed.store.apply(user, vec![create("once")], Some(&key)).await.unwrap();
+        let [Outcome::Created(created)] = once.value.as_slice() else { panic!("{once:?}") };
+        task = Some(created.clone());
+    }
+    let task = task.unwrap();
+    let nothing = Operation::Update { id: id(&task), patch: Default::default(), expected: None };
+    let stale = retitle(id(&task), "stale", Some(Version(9)));
+    bed.apply(user, vec![nothing, stale, retitle(id(&task), "changed", None)]).await;
+    bed.apply(user, vec![Operation::Delete { id: id(&task), expected: None }]).await;
+    bed.apply(user, vec![Operation::Delete { id: id(&task), expected: None }]).await;
+
+    let admin = services.admin_here().await;
+    let sql = "SELECT kind, payload->>'title', payload->>'version' FROM outbox WHERE task_id = $1 AND user_id = $2 ORDER BY id";
+    let rows = admin.query(sql, &[&task.id, &user]).await.unwrap();
+    let events: Vec<(String, Option<String>, Option<String>)> =
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    let event = |kind: &str, title: Option<&str>| (kind.to_owned(), title.map(str::to_owned), None);
+    let expected =
+        [event("task.created", Some("once")), event("task.updated", Some("changed")), event("task.deleted", None)];
+    assert_eq!(events, expected);
+
+    let silent = Bed::on(Store::postgres(&options(&urls, None), false), 1).await;
+    silent.create(user, "untold").await;
+    let count: i64 = admin.query_one("SELECT count(*) FROM outbox", &[]).await.unwrap().get(0);
+    assert_eq!(count, 3, "without a broker nothing is kept for it");
+}
+
+#[tokio::test]
+async fn who_can_not_be_written_fails_alone() {
+    let Some(bed) = Bed::postgres("who_can_not_be_written_fails_alone").await else { return };
+    let user = bed.user().await;
+    let too_long = "x".repeat(256);
+    let titles: Vec<_> = (0..60).map(|number| if number % 20 == 7 { &too_long } else { "fits" }).collect();
+    let written = join_all(titles.iter().map(|title| bed.store.apply(user, vec![create(title)], None))).await;
+    for (title, written) in titles.iter().zip(&written) {
+        match written {
+            Ok(_) => assert_eq!(*title, "fits"),
+            Err(error) => assert!(matches!(error, StoreError::Broken(_)) && *title == too_long, "{error:?}"),
+        }
+    }
+    let last = written.iter().flatten().filter_map(|written| written.mark).max();
+    assert_eq!(bed.store.load_view(user, 500, last).await.unwrap().tasks.len(), 57, "once each");
+}
+
+#[tokio::test]
+async fn months_leave_by_policy_and_their_tables_stay() {
+    let Some((services, urls)) = database("months_leave_by_policy_and_their_tables_stay").await else { return };
+    let bed = Bed::on(Store::postgres(&options(&urls, None), false), 1).await;
+    let user = bed.user().await;
+    let today = bed.create(user, "today").await;
+    let admin = services.admin_here().await;
+    let old_months = "CREATE TABLE tasks_2024_01 PARTITION OF tasks FOR VALUES FROM ('2024-01-01Z') TO ('2024-02-01Z');
+        CREATE TABLE tasks_2024_02 PARTITION OF tasks FOR VALUES FROM ('2024-02-01Z') TO ('2024-03-01Z');";
+    admin.batch_execute(old_months).await.unwrap();
+    let insert = "INSERT INTO tasks (id, user_id, title, status, priority, created_at, updated_at)
+        SELECT ((extract(epoch FROM at)::bigint - 1577836800) << 21), $1, 'old', 'pending', 'low', at, at
+        FROM unnest(ARRAY['2024-01-10Z', '2024-02-10Z']::timestamptz[]) AS at";
+    assert_eq!(admin.execute(insert, &[&user]).await.unwrap(), 2);
+    bed.store.keep_up().await.unwrap();
+    assert_eq!(bed.list(user).await.len(), 3, "without a policy everything stays");
+
+    // Between the ends of the two months.
+    let row =
+        admin.query_one("SELECT extract(epoch FROM now() - '2024-02-15Z'::timestamptz)::float8", &[]).await.unwrap();
+    let retention = Duration::from_secs_f64(row.get(0));
+    let bed = Bed::on(Store::postgres(&options(&urls, Some(retention)), false), 1).await;
+    let titles: Vec<_> = bed.list(user).await.into_iter().map(|task| task.title).collect();
+    assert_eq!(titles, ["today", "old"]);
+    let detached: i64 = admin.query_one("SELECT count(*) FROM tasks_2024_01", &[]).await.unwrap().get(0);
+    assert_eq!(detached, 1, "its table is left to an operator");
+    let wrote = bed.store.task(user, id(&today), None).await.unwrap();
+    assert_eq!(wrote, Some(today));
+}
+
+#[tokio::test]
+async fn keys_are_forgotten_after_a_day() {
+    let Some((services, urls)) = database("keys_are_forgotten_after_a_day").await else { return };
+    let bed = Bed::on(Store::postgres(&options(&urls, None), false), 1).await;
+    let (early, late) = (bed.user().await, bed.user().await);
+    for user in [early, late] {
+        bed.store.apply(user, vec![create("once")], Some(&idempotency(1))).await.unwrap();
+    }
+    let age = "UPDATE idempotency_keys SET created_at = now() - interval '24 hours 1 second' WHERE user_id = $1";
+    services.admin_here().await.execute(age, &[&early]).await.unwrap();
+    bed.store.keep_up().await.unwrap();
+    for (user, replayed) in [(early, false), (late, true)] {
+        let written = bed.store.apply(user, vec![create("once")], Some(&idempotency(1))).await.unwrap();
+        assert_eq!(written.replayed, replayed);
+    }
+}
+
+#[tokio::test]
+async fn a_database_is_one_shard_for_good() {
+    let Some((_, first)) = database("a_database_is_one_shard_for_good").await else { return };
+    let Some((_, second)) = database("a_database_is_one_shard_for_good").await else { return };
+    let both = [first.clone(), second.clone()].concat();
+    Store::postgres(&options(&both, None), false).prepare().await.unwrap();
+    let swapped = [second, first.clone()].concat();
+    for wrong in [swapped, first] {
+        let refused = Store::postgres(&options(&wrong, None), false).prepare().await.unwrap_err().to_string();
+        assert!(refused.contains("of 2, and DATABASE_URL says shard"), "{refused}");
+    }
+    Store::postgres(&options(&both, None), false).prepare().await.unwrap();
+}
