@@ -112,9 +112,15 @@ fn environment(platform: &Platform) -> Vec<Value> {
         json!({"name": "CACHE_URL", "value": redis(Component::Cache, "CACHE_PASSWORD")}),
         json!({"name": "CACHE_TTL", "value": cache.ttl.to_string()}),
         json!({"name": "CACHE_LOCAL_TTL", "value": cache.local_ttl.to_string()}),
+        json!({"name": "CACHE_LOCAL_BYTES", "value": local_cache_bytes(platform).to_string()}),
         pod::secret_env(platform, "SIGNING_KEY", keys::SIGNING),
     ]);
     environment
+}
+
+/// What an instance may keep in its own memory: an eighth of it. The rest is for requests, and for passwords that are checked.
+fn local_cache_bytes(platform: &Platform) -> u64 {
+    (platform.spec().api.resources.memory.as_mebibytes() << 20) / 8
 }
 
 /// Where the process listens, and how it logs.
