@@ -51,7 +51,10 @@ register() {
 run() { # ADDRESS TOKEN [OPTION…]
   local address=$1 token=$2
   shift 2
-  (cd "$root/dev/fuzz-api" && "$tool/bin/schemathesis" --config-file schemathesis.toml run "$address/api/openapi.json" \
+  # What the tool remembers between runs stays in the cache.
+  mkdir -p "$cache/fuzz/schemathesis"
+  cp "$root"/dev/fuzz-api/* "$cache/fuzz/schemathesis/"
+  (cd "$cache/fuzz/schemathesis" && "$tool/bin/schemathesis" --config-file schemathesis.toml run "$address/api/openapi.json" \
     --header "Authorization: Bearer $token" --max-examples "$examples" --no-color "$@")
 }
 
