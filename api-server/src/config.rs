@@ -1,6 +1,6 @@
 //! Flags and environment. [`Args`] only says what was given; [`Args::into_config`] checks it and fills in the rest.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
@@ -103,6 +103,14 @@ pub struct Args {
     #[arg(long, global = true, env = "AMQP_URL", hide_env_values = true)]
     pub amqp_url: Option<String>,
 
+    /// How many requests are worked on at once; as many more wait for a moment, the rest is answered 503 [default: 512 a core]
+    #[arg(long, env = "MAX_IN_FLIGHT")]
+    pub max_in_flight: Option<NonZeroU32>,
+
+    /// How many connections are served at once; a request on one more is answered 503
+    #[arg(long, env = "MAX_CONNECTIONS", default_value = "20000")]
+    pub max_connections: NonZeroU32,
+
     /// How log lines look [default: text on a terminal, json otherwise]
     #[arg(long, global = true, env = "LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -172,6 +180,10 @@ pub struct Config {
     pub cache_local_ttl: Duration,
     /// Signs cursors.
     pub signing_key: Vec<u8>,
+    /// How many requests are worked on at once; by the number of cores without.
+    pub max_in_flight: Option<NonZeroU32>,
+    /// How many connections are served at once.
+    pub max_connections: NonZeroU32,
 }
 
 impl fmt::Debug for Config {
@@ -298,6 +310,8 @@ impl Args {
             cache_local_bytes: self.cache_local_bytes,
             cache_local_ttl: self.cache_local_ttl,
             signing_key,
+            max_in_flight: self.max_in_flight,
+            max_connections: self.max_connections,
         })
     }
 

@@ -30,6 +30,7 @@ pub mod routes;
 pub mod server;
 pub mod store;
 pub mod tasks;
+pub mod trace;
 pub mod upkeep;
 pub mod worker;
 
@@ -43,9 +44,9 @@ use crate::{
     cache_metrics::CacheMetrics,
     channel::Channel,
     error::StartError,
-    metrics::Metrics,
+    metrics::{Load, Metrics},
     ready::Readiness,
-    server::lifecycle::Lifecycle,
+    server::{lifecycle::Lifecycle, places::Places},
     store::Store,
     tasks::{
         cursor::Cursors,
@@ -72,6 +73,8 @@ pub struct App {
     pub metrics: Metrics,
     /// Whether the dependencies answer.
     pub readiness: Readiness,
+    /// How many requests are worked on at once.
+    pub places: Places,
     /// Whether the process starts, serves or drains.
     pub lifecycle: Lifecycle,
 }
@@ -100,8 +103,18 @@ impl App {
             cursors: Cursors::new(&config.signing_key),
             metrics,
             readiness: Readiness::default(),
+            places: Places::new(config.max_in_flight),
             lifecycle: Lifecycle::default(),
         }))
+    }
+
+    /// What waits and works at the moment.
+    pub fn load(&self) -> Load {
+        Load {
+            requests_in_flight: self.places.in_flight(),
+            requests_waiting: self.places.waiting(),
+            passwords_waiting: self.passwords.waiting(),
+        }
     }
 }
 

@@ -63,12 +63,12 @@ impl Instance {
     }
 
     fn shows(&self, line: &str) -> Option<()> {
-        self.app.metrics.render().lines().any(|found| found == line).then_some(())
+        self.app.metrics.render(self.app.load()).lines().any(|found| found == line).then_some(())
     }
 
     /// A metric, summed over what differs in labels behind `prefix`.
     fn metric(&self, prefix: &str) -> u64 {
-        let text = self.app.metrics.render();
+        let text = self.app.metrics.render(self.app.load());
         let lines = text.lines().filter(|line| line.starts_with(prefix));
         lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
     }

@@ -7,10 +7,12 @@ use argon2::{
     password_hash::{PasswordHasher, PasswordVerifier},
 };
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long a log-in waits for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
+/// So many a core may wait: about as many as get their turn within two seconds where the cores have nothing else to do.
+const WAITING_A_CORE: usize = 64;
 
 /// The hash of no password: what is verified where there is no account, so that the answer takes as long as where there is one.
 pub(crate) const NOBODY: &str =
@@ -19,7 +21,7 @@ pub(crate) const NOBODY: &str =
 /// Why a password was not hashed.
 #[derive(Debug, Error)]
 pub enum PasswordError {
-    /// Too many are hashed already.
+    /// Too many wait already, or for too long.
     #[error("no turn to hash a password within {} s", TURN_TIMEOUT.as_secs())]
     Busy,
     /// The hasher failed.
@@ -32,12 +34,15 @@ pub enum PasswordError {
 #[derive(Debug)]
 pub struct Passwords {
     turns: Arc<Semaphore>,
+    queue: Semaphore,
+    most_waiting: usize,
 }
 
 impl Default for Passwords {
     fn default() -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self { turns: Arc::new(Semaphore::new(cores)) }
+        let most_waiting = WAITING_A_CORE * cores;
+        Self { turns: Arc::new(Semaphore::new(cores)), queue: Semaphore::new(most_waiting), most_waiting }
     }
 }
 
@@ -59,9 +64,22 @@ impl Passwords {
         .await
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, PasswordError> {
+    /// How many log-ins wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.most_waiting - self.queue.available_permits()
+    }
+
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, PasswordError> {
+        if let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
+            return Ok(turn);
+        }
+        let _queued = self.queue.try_acquire().map_err(|_| PasswordError::Busy)?;
         let turn = tokio::time::timeout(TURN_TIMEOUT, Arc::clone(&self.turns).acquire_owned());
-        let turn = turn.await.map_err(|_| PasswordError::Busy)?.map_err(|_| PasswordError::Busy)?;
+        turn.await.map_err(|_| PasswordError::Busy)?.map_err(|_| PasswordError::Busy)
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, PasswordError> {
+        let turn = self.turn().await?;
         // The work goes on when the client hangs up; so does its turn.
         let worked = tokio::task::spawn_blocking(move || {
             let result = work();
@@ -74,6 +92,10 @@ impl Passwords {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
+    use futures::poll;
+
     use super::*;
 
     #[tokio::test]
@@ -83,6 +105,25 @@ mod tests {
         assert!(passwords.verify("correct horse".to_owned(), Some(hash.clone())).await.unwrap());
         assert!(!passwords.verify("battery staple".to_owned(), Some(hash)).await.unwrap());
         assert!(!passwords.verify("correct horse".to_owned(), None).await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_wait_and_the_rest_is_refused_at_once() {
+        let passwords = Passwords::default();
+        let mut turns = Vec::new();
+        while passwords.turns.available_permits() > 0 {
+            turns.push(passwords.turn().await.unwrap());
+        }
+        let mut waiting: Vec<_> = (0..passwords.most_waiting).map(|_| Box::pin(passwords.turn())).collect();
+        for turn in &mut waiting {
+            assert!(poll!(turn.as_mut()).is_pending());
+        }
+        assert_eq!(passwords.waiting(), passwords.most_waiting);
+        assert!(matches!(poll!(Box::pin(passwords.turn())), Poll::Ready(Err(PasswordError::Busy))));
+        turns.pop();
+        assert!(waiting.remove(0).await.is_ok());
+        drop(waiting);
+        assert_eq!(passwords.waiting(), 0);
     }
 
     /// Or an attacker could tell by the clock which e-mails have an account.

@@ -1,6 +1,6 @@
 //! How large a request's head may be. What is larger than hyper reads at all, it refuses itself, without a body.
 
-use axum::http::request::Parts;
+use axum::http::{HeaderMap, Uri};
 
 use crate::error::ApiError;
 
@@ -10,12 +10,12 @@ pub const MAX_URI: usize = 8 << 10;
 pub const MAX_HEADERS: usize = 32 << 10;
 
 /// Refuses a head that is too large.
-pub fn check(head: &Parts) -> Result<(), ApiError> {
-    let uri = head.uri.path_and_query().map_or(0, |uri| uri.as_str().len());
+pub fn check(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    let uri = uri.path_and_query().map_or(0, |uri| uri.as_str().len());
     if uri > MAX_URI {
         return Err(ApiError::UriTooLong);
     }
-    let headers: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let headers: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if headers > MAX_HEADERS {
         return Err(ApiError::HeadersTooLarge);
     }

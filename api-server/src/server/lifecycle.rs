@@ -1,47 +1,45 @@
 //! Where the process stands between its start and its end.
 
-use tokio::sync::watch;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Stage {
-    started: bool,
-    draining: bool,
-}
+use tokio::sync::Notify;
 
-/// Starting, serving, draining.
-#[derive(Debug)]
-pub struct Lifecycle(watch::Sender<Stage>);
-
-impl Default for Lifecycle {
-    fn default() -> Self {
-        Self(watch::Sender::new(Stage::default()))
-    }
+/// Starting, serving, draining. Every request asks.
+#[derive(Debug, Default)]
+pub struct Lifecycle {
+    started: AtomicBool,
+    draining: AtomicBool,
+    told_to_drain: Notify,
 }
 
 impl Lifecycle {
     /// The schema is there: requests may come.
     pub fn start(&self) {
-        self.0.send_modify(|stage| stage.started = true);
+        self.started.store(true, Relaxed);
     }
 
     /// The process was told to stop.
     pub fn drain(&self) {
-        self.0.send_modify(|stage| stage.draining = true);
+        self.draining.store(true, Relaxed);
+        self.told_to_drain.notify_waiters();
     }
 
     /// Whether the schema is there.
     pub fn is_started(&self) -> bool {
-        self.0.borrow().started
+        self.started.load(Relaxed)
     }
 
     /// Whether the process was told to stop.
     pub fn is_draining(&self) -> bool {
-        self.0.borrow().draining
+        self.draining.load(Relaxed)
     }
 
     /// Waits until the process is told to stop.
     pub async fn draining(&self) {
-        // Fails only when the sender is gone, and it is `self`.
-        let _ = self.0.subscribe().wait_for(|stage| stage.draining).await;
+        // Made first, so that it is told of what comes after the look at the flag.
+        let told = self.told_to_drain.notified();
+        if !self.is_draining() {
+            told.await;
+        }
     }
 }

@@ -1,19 +1,30 @@
 //! The server: listens, starts what runs beside it, drains.
 
+pub mod around;
+pub mod compress;
 pub mod connections;
+pub mod current;
+mod exchange;
 pub mod lifecycle;
+pub mod places;
 pub mod probes;
 pub mod router;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     signal::unix::{SignalKind, signal},
     time::{sleep, timeout},
 };
 
-use crate::{App, error::StartError, server::connections::Connections, upkeep};
+use crate::{
+    App, Config,
+    error::StartError,
+    server::connections::{Bound, Connections},
+    upkeep,
+};
 
 /// For so long after the process was told to stop, whoever is connected or still comes is answered, and told to connect elsewhere: a
 /// connection closed at once might be closed on a request that is on its way.
@@ -21,12 +32,17 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How long requests may take after that. Kubernetes kills the process 30 s after it told it.
 const FINISH: Duration = Duration::from_secs(24);
 
+/// How many connections may wait to be accepted: as many as the kernel allows by default.
+const BACKLOG: u32 = 4096;
+
 /// Serves until SIGTERM or SIGINT, then finishes what was begun.
 ///
 /// The ports are open at once: health answers while the database is waited for, and readiness says what is waited for.
-pub async fn run(app: Arc<App>, address: SocketAddr, metrics_address: SocketAddr) -> Result<(), StartError> {
-    let api = listen(address).await?;
-    let metrics = listen(metrics_address).await?;
+pub async fn run(app: Arc<App>, config: &Config) -> Result<(), StartError> {
+    allow_many_files();
+    let (address, metrics_address) = (config.listen, config.metrics_listen);
+    let api = listen(address)?;
+    let metrics = listen(metrics_address)?;
     tracing::info!(address = %local(&api, address), metrics = %local(&metrics, metrics_address), "listening");
     let stop = stop_signal()?;
 
@@ -34,8 +50,12 @@ pub async fn run(app: Arc<App>, address: SocketAddr, metrics_address: SocketAddr
     let metrics = tokio::spawn(Connections::default().accept(metrics, router::metrics(Arc::clone(&app)), None));
     let caches = tokio::spawn(keep_caches(Arc::clone(&app)));
     let connections = Connections::default();
-    let accepting =
-        tokio::spawn(connections.clone().accept(api, router::api(Arc::clone(&app))?, Some(Arc::clone(&app))));
+    let bound = Bound {
+        most: places::to_size(config.max_connections),
+        beyond: router::beyond(Arc::clone(&app)),
+        app: Arc::clone(&app),
+    };
+    tokio::spawn(connections.clone().accept(api, router::api(Arc::clone(&app))?, Some(bound)));
 
     stop.await;
     app.lifecycle.drain();
@@ -43,7 +63,6 @@ pub async fn run(app: Arc<App>, address: SocketAddr, metrics_address: SocketAddr
     if app.metrics.open_connections() > 0 {
         sleep(LINGER).await;
     }
-    accepting.abort();
     let finished = timeout(FINISH, connections.finish()).await.is_ok();
     if !finished {
         tracing::warn!(connections = app.metrics.open_connections(), "requests are cut off after {FINISH:?}");
@@ -55,9 +74,24 @@ pub async fn run(app: Arc<App>, address: SocketAddr, metrics_address: SocketAddr
     Ok(())
 }
 
+/// Every connection is a file, and the usual limit is 1024; the process may raise it to what its host allows.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(limit = limit.current, "no more files can be opened than by default: {error}");
+    }
+}
+
 /// Opens a port.
-pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })
+pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A process that has just ended does not keep the next from its port.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|cause| StartError::Listen { address, cause })
 }
 
 /// Where a listener listens, if port 0 was asked for.

@@ -36,8 +36,8 @@ const COUNT: Duration = Duration::from_secs(5);
 
 /// Works until SIGTERM or SIGINT, then finishes the batch of events that is under way.
 pub async fn run(config: WorkerConfig) -> Result<(), StartError> {
-    let listener = server::listen(config.listen).await?;
-    let metrics_listener = server::listen(config.metrics_listen).await?;
+    let listener = server::listen(config.listen)?;
+    let metrics_listener = server::listen(config.metrics_listen)?;
     tracing::info!(
         address = %server::local(&listener, config.listen), metrics = %server::local(&metrics_listener, config.metrics_listen),
         relay = config.broker.is_some(), "listening"

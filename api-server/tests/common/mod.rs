@@ -159,10 +159,21 @@ impl Api {
 
     /// The same, with more in its environment.
     pub(crate) async fn alone_with(environment: &[(&str, String)]) -> Self {
+        Self::alone_by(&mut Command::new(env!("CARGO_BIN_EXE_task-api")), environment).await
+    }
+
+    /// The same, which can't open more than `files` files at once.
+    pub(crate) async fn alone_with_files(files: u32) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_task-api")]);
+        Self::alone_by(&mut command, &[]).await
+    }
+
+    async fn alone_by(command: &mut Command, environment: &[(&str, String)]) -> Self {
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(unique("alone"));
         std::fs::create_dir_all(&directory).unwrap();
-        let file = ("DATABASE_URL", directory.join("tasks.db").display().to_string());
-        let mut api = Self::launch(&[&[file], environment].concat()).await;
+        let database = ("DATABASE_URL", directory.join("tasks.db").display().to_string());
+        let mut api = Self::launch_by(command, &[environment, &[database]].concat()).await;
         api.directory = Some(directory);
         api.ready().await;
         api
@@ -182,19 +193,18 @@ impl Api {
 
     /// An instance that listens, and may not be ready.
     pub(crate) async fn launch(environment: &[(&str, String)]) -> Self {
-        Self::spawn(&[], environment).await
+        Self::launch_by(&mut Command::new(env!("CARGO_BIN_EXE_task-api")), environment).await
     }
 
     /// A worker, which has a health of its own and answers nothing else.
     pub(crate) async fn worker(environment: &[(&str, String)]) -> Self {
-        let worker = Self::spawn(&["worker"], environment).await;
+        let worker = Self::launch_by(Command::new(env!("CARGO_BIN_EXE_task-api")).arg("worker"), environment).await;
         worker.ready().await;
         worker
     }
 
-    async fn spawn(command: &[&str], environment: &[(&str, String)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_task-api"))
-            .args(command)
+    async fn launch_by(command: &mut Command, environment: &[(&str, String)]) -> Self {
+        let mut child = command
             .args(["--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", "--log-format=json"])
             .env_clear()
             .env("RUST_LOG", "info,api_server=debug")
@@ -205,11 +215,17 @@ impl Api {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let first = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().expect("it says that it listens");
-        let listening: Value = serde_json::from_str(&first).unwrap();
-        let address = |field: &str| listening[field].as_str().unwrap_or_else(|| panic!("{first}")).parse().unwrap();
+        let mut log = Vec::new();
+        let listening: Value = loop {
+            let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
+            log.push(line.unwrap_or_else(|| panic!("it says that it listens, and not only {log:?}")));
+            if let Some(said) = log.last().filter(|line| line.contains("\"listening\"")) {
+                break serde_json::from_str(said).unwrap();
+            }
+        };
+        let address = |field: &str| listening[field].as_str().unwrap_or_else(|| panic!("{listening}")).parse().unwrap();
         let (address, metrics) = (address("address"), address("metrics"));
-        let log = Arc::new(Mutex::new(vec![first]));
+        let log = Arc::new(Mutex::new(log));
         let kept = Arc::clone(&log);
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {

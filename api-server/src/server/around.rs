@@ -1,0 +1,212 @@
+//! What happens around every request: an id, a place among those worked on, a time limit, a line in the log and a place in the
+//! metrics.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    extract::{MatchedPath, Request},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use tokio::time::{Instant, timeout};
+use tower_layer::Layer;
+use tower_service::Service;
+use tracing::{Instrument, Span, field};
+
+use crate::{
+    App,
+    error::{ApiError, Cause},
+    http::{headers, limits},
+    metrics::Route,
+    problem,
+    server::{
+        compress::{Encoding, compress},
+        current::{Current, REQUEST_ID},
+    },
+    trace::{self, span},
+};
+
+/// The longest that a request may take; every part of it has a shorter limit of its own.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// A request that takes longer is logged.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Puts [`Around`] around a router's routes.
+#[derive(Clone, Debug)]
+pub struct AroundLayer(pub Arc<App>);
+
+impl<S> Layer<S> for AroundLayer {
+    type Service = Around<S>;
+
+    fn layer(&self, inner: S) -> Around<S> {
+        Around { app: Arc::clone(&self.0), inner }
+    }
+}
+
+/// What happens around every request, by hand: `from_fn` would take two more allocations for each.
+#[derive(Clone, Debug)]
+pub struct Around<S> {
+    app: Arc<App>,
+    inner: S,
+}
+
+impl<S> Service<Request> for Around<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let app = Arc::clone(&self.app);
+        let current = Current::of(request.headers());
+        let seen = Seen::of(&request);
+        let id = current.request_id().clone();
+        // It does nothing before it is polled, so also before it has a place.
+        let span = seen.span(request.headers());
+        let accepted = Encoding::accepted(request.headers());
+        let checked = limits::check(request.uri(), request.headers());
+        let answer = self.inner.call(request).instrument(span.clone());
+        Box::pin(current.scope(async move {
+            let begun = Instant::now();
+            let answer = async {
+                checked?;
+                answer_in_time(&app, &seen, answer).await
+            };
+            let mut response = answer.await.unwrap_or_else(IntoResponse::into_response);
+            problem::name_request(&mut response, &id);
+            headers::complete(&mut response);
+            response.headers_mut().insert(REQUEST_ID, id);
+            if app.lifecycle.is_draining() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            let response = compress(response, accepted).await;
+            let took = begun.elapsed();
+            note_answer(&span, response.status());
+            span.in_scope(|| seen.log(&response, took));
+            app.metrics.request(seen.method, seen.route, response.status().as_u16(), took);
+            Ok(response)
+        }))
+    }
+}
+
+async fn answer_in_time(
+    app: &App,
+    seen: &Seen,
+    answer: impl Future<Output = Result<Response, Infallible>>,
+) -> Result<Response, ApiError> {
+    let _place = if seen.is_probe() {
+        // Whether this instance lives does not depend on how busy it is.
+        None
+    } else if !app.lifecycle.is_started() {
+        return Err(ApiError::unavailable("this instance starts: it waits for its database; try again"));
+    } else {
+        Some(app.places.enter().await.map_err(|_| {
+            app.metrics.shed.requests.inc();
+            ApiError::unavailable("too many requests at once; try again")
+        })?)
+    };
+    match timeout(REQUEST_TIMEOUT, answer).await {
+        Ok(Ok(response)) => Ok(response),
+        Err(_) => Err(ApiError::unavailable("this took too long; try again")),
+    }
+}
+
+/// What log and metrics tell of a request.
+struct Seen {
+    method: &'static str,
+    route: Route,
+    uri: Uri,
+}
+
+impl Seen {
+    fn of(request: &Request) -> Self {
+        Self {
+            method: method_label(request.method()),
+            route: Route(request.extensions().get::<MatchedPath>().cloned()),
+            uri: request.uri().clone(),
+        }
+    }
+
+    /// Probes come every few seconds; what they find is logged when it changes.
+    fn is_probe(&self) -> bool {
+        matches!(self.route.as_str(), "/api/health" | "/api/ready")
+    }
+
+    /// The server's part in a trace, after that of the caller.
+    fn span(&self, headers: &HeaderMap) -> Span {
+        if self.is_probe() {
+            return Span::none();
+        }
+        let span = span!(
+            "request",
+            otel.name = format!("{} {}", self.method, self.route.as_str()),
+            otel.kind = "server",
+            http.request.method = self.method,
+            http.route = self.route.as_str(),
+            url.path = self.uri.path(),
+            http.response.status_code = field::Empty,
+        );
+        trace::continue_from(&span, headers);
+        span
+    }
+
+    fn log(&self, response: &Response, took: Duration) {
+        let status = response.status();
+        // The level has to be known where the line is, so there is a line for each.
+        macro_rules! line {
+            ($level:ident, $message:literal) => {
+                tracing::$level!(
+                    http.request.method = self.method,
+                    url.path = self.uri.path(),
+                    http.response.status_code = status.as_u16(),
+                    event.duration = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
+                    error.message = response.extensions().get::<Cause>().map(|Cause(cause)| cause.as_str()),
+                    $message
+                )
+            };
+        }
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            line!(error, "request failed");
+        } else if status.is_server_error() && !self.is_probe() {
+            line!(warn, "request refused");
+        } else if took > SLOW {
+            line!(info, "slow request");
+        } else {
+            line!(debug, "request");
+        }
+    }
+}
+
+fn note_answer(span: &Span, status: StatusCode) {
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
+/// Clients may make up methods; metrics have room for those that exist.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}

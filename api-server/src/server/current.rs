@@ -1,0 +1,152 @@
+//! The request that the running code works for: its id, for answers and log lines, and the trace that it belongs to.
+
+use std::sync::{
+    LazyLock,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use axum::http::{HeaderMap, HeaderValue};
+use tokio::task_local;
+
+/// The header that carries a request's id, both ways.
+pub const REQUEST_ID: &str = "x-request-id";
+const TRACEPARENT: &str = "traceparent";
+
+task_local! {
+    static CURRENT: Current;
+}
+
+/// What identifies a request.
+#[derive(Clone, Debug)]
+pub struct Current {
+    request_id: HeaderValue,
+    traceparent: Option<HeaderValue>,
+}
+
+impl Current {
+    /// The id that the caller sent, if it looks like one, else a new one.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let request_id = headers.get(REQUEST_ID).filter(|id| is_plain(id.as_bytes(), 128)).cloned();
+        Self {
+            request_id: request_id.unwrap_or_else(new_id),
+            traceparent: headers.get(TRACEPARENT).filter(|parent| is_traceparent(parent.as_bytes())).cloned(),
+        }
+    }
+
+    /// The request's id.
+    pub fn request_id(&self) -> &HeaderValue {
+        &self.request_id
+    }
+
+    /// Runs `work` for this request.
+    pub async fn scope<F: Future>(self, work: F) -> F::Output {
+        CURRENT.scope(self, work).await
+    }
+
+    /// Runs `work`, which waits for nothing, for this request.
+    #[cfg(test)]
+    pub(crate) fn sync_scope<T>(self, work: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(self, work)
+    }
+}
+
+/// The id of the request at hand, if there is one.
+pub fn request_id() -> Option<HeaderValue> {
+    CURRENT.try_with(|current| current.request_id.clone()).ok()
+}
+
+/// The W3C `traceparent` that came with the request at hand, if one did.
+pub fn traceparent() -> Option<HeaderValue> {
+    CURRENT.try_with(|current| current.traceparent.clone()).ok().flatten()
+}
+
+/// A new id: what it begins with is this process's alone, and the rest counts.
+fn new_id() -> HeaderValue {
+    static PREFIX: LazyLock<u64> = LazyLock::new(|| getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id())));
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let mut id = [0; 32];
+    write_hex(&mut id[..16], *PREFIX);
+    write_hex(&mut id[16..], COUNTER.fetch_add(1, Relaxed));
+    HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("-"))
+}
+
+/// Writes the digits of `number` that `text` has room for.
+fn write_hex(text: &mut [u8], mut number: u64) {
+    for digit in text.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 15) as usize];
+        number >>= 4;
+    }
+}
+
+/// Short, and of characters that can do no harm in a log.
+fn is_plain(text: &[u8], most: usize) -> bool {
+    (1..=most).contains(&text.len()) && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte))
+}
+
+/// `00-<32 hex digits>-<16 hex digits>-<2 hex digits>`, of which neither id is zero.
+fn is_traceparent(text: &[u8]) -> bool {
+    let mut parts = text.split(|byte| *byte == b'-');
+    let mut part = |length| {
+        parts.next().is_some_and(|part| {
+            part.len() == length && part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        })
+    };
+    part(2)
+        && part(32)
+        && part(16)
+        && part(2)
+        && text.len() == 55
+        && text[..2] != *b"ff"
+        && text[3..35] != [b'0'; 32]
+        && text[36..52] != [b'0'; 16]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())])
+    }
+
+    #[test]
+    fn an_id_is_kept_if_it_looks_like_one() {
+        let id = |value: &str| Current::of(&headers(REQUEST_ID, value)).request_id;
+        assert_eq!(id("abc-123"), "abc-123");
+        for odd in ["", "not {an} id", &"a".repeat(129)] {
+            assert_eq!(id(odd).len(), 32, "{odd}");
+        }
+    }
+
+    #[test]
+    fn new_ids_differ() {
+        let ids: std::collections::HashSet<_> = (0..100).map(|_| new_id()).collect();
+        assert_eq!(ids.len(), 100);
+        assert!(ids.iter().all(|id| id.len() == 32 && id.as_bytes().iter().all(u8::is_ascii_hexdigit)));
+    }
+
+    #[test]
+    fn only_a_whole_traceparent_is_one() {
+        let read = |value: &str| Current::of(&headers(TRACEPARENT, value)).traceparent;
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(read(good).unwrap(), good);
+        for bad in [
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "",
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_known_inside_only() {
+        let inside = Current::of(&headers(REQUEST_ID, "abc")).scope(async { request_id() }).await;
+        assert_eq!(inside.unwrap(), "abc");
+        assert_eq!(request_id(), None);
+    }
+}
