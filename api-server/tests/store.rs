@@ -222,6 +222,7 @@ async fn a_view_shows_every_write_up_to_its_version(bed: &Bed) {
         assert!(missing.is_empty(), "a view of {:?} lacks {missing:?}", view.version);
     }
     let last = made.iter().map(|(mark, _)| *mark).max();
+    bed.remember(user, last);
     let view = bed.store.load_view(user, 500, last).await.unwrap();
     assert_eq!(view.tasks, bed.list(user).await);
     assert!(view.complete && Some(view.version) >= last);

@@ -94,7 +94,8 @@ impl Bed {
         self.wrote.lock().unwrap().get(&user_id).copied()
     }
 
-    fn remember(&self, user_id: i64, mark: Option<Mark>) {
+    /// Remembers what a user wrote.
+    pub(crate) fn remember(&self, user_id: i64, mark: Option<Mark>) {
         let mut wrote = self.wrote.lock().unwrap();
         let last = mark.max(wrote.get(&user_id).copied());
         wrote.extend(last.map(|last| (user_id, last)));
