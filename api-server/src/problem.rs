@@ -65,10 +65,9 @@ kinds! {
 
 impl PartialSchema for Kind {
     fn schema() -> RefOr<Schema> {
-        let description: String = Self::ALL
-            .iter()
-            .map(|kind| format!("- `{}` ({}): {}\n", kind.urn, kind.status.as_u16(), kind.title))
-            .collect();
+        let meanings =
+            Self::ALL.iter().map(|kind| format!("- `{}` ({}): {}", kind.urn, kind.status.as_u16(), kind.title));
+        let description = meanings.collect::<Vec<_>>().join("\n");
         ObjectBuilder::new()
             .schema_type(Type::String)
             .enum_values(Some(Self::ALL.iter().map(|kind| kind.urn)))

@@ -1,5 +1,7 @@
 //! `task-api import-sqlite`, run as a process, killed, and started again.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can not go on says so")]
+
 mod common;
 
 use std::{

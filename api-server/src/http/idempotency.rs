@@ -29,7 +29,7 @@ pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-
 /// The key of a request, if it has one, and what the request is but for its body.
 #[derive(Debug)]
 pub struct Key {
-    key: Option<IdempotencyKey>,
+    given: Option<IdempotencyKey>,
     method: Method,
     uri: Uri,
 }
@@ -37,7 +37,7 @@ pub struct Key {
 impl Key {
     /// Key and fingerprint of the request with this body.
     pub fn with_body(self, body: &[u8]) -> Option<Idempotency> {
-        let key = self.key?;
+        let key = self.given?;
         let mut digest = Sha256::new();
         digest.update(format!("{} {}\n", self.method, self.uri.path()));
         digest.update(body);
@@ -51,12 +51,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let values: Vec<&HeaderValue> = parts.headers.get_all(IDEMPOTENCY_KEY).iter().collect();
         let malformed = || ApiError::BadRequest("send one Idempotency-Key of 1 to 255 visible ASCII characters".into());
-        let key = match values[..] {
+        let given = match values[..] {
             [] => None,
             [value] => Some(value.to_str().ok().and_then(IdempotencyKey::new).ok_or_else(malformed)?),
             _ => return Err(malformed()),
         };
-        Ok(Self { key, method: parts.method.clone(), uri: parts.uri.clone() })
+        Ok(Self { given, method: parts.method.clone(), uri: parts.uri.clone() })
     }
 }
 
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn another_body_or_path_is_another_request() {
         let print = |path: &'static str, body: &[u8]| {
-            let key = Key { key: IdempotencyKey::new("k"), method: Method::POST, uri: Uri::from_static(path) };
+            let key = Key { given: IdempotencyKey::new("k"), method: Method::POST, uri: Uri::from_static(path) };
             key.with_body(body).unwrap().fingerprint
         };
         assert_eq!(print("/a", b"x"), print("/a", b"x"));

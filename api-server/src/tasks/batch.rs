@@ -135,6 +135,7 @@ enum Op {
     Delete,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what a form calls with each of its values")]
 fn op(value: Value) -> Result<Op, String> {
     match value.as_str() {
         Some("create") => Ok(Op::Create),
@@ -144,6 +145,7 @@ fn op(value: Value) -> Result<Op, String> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what a form calls with each of its values")]
 fn id(value: Value) -> Result<TaskId, String> {
     // 7.0 is 7 in JSON; as text it has no point, and what is no whole number keeps it.
     let whole = || value.as_f64()?.to_string().parse().ok();
@@ -151,6 +153,7 @@ fn id(value: Value) -> Result<TaskId, String> {
     id.ok_or_else(|| "must be a task's id, a whole number above zero".to_owned())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what a form calls with each of its values")]
 fn tag(value: Value) -> Result<ETag, String> {
     let wrong = || "must be an ETag as it was received, such as \"3\", quotation marks included".to_owned();
     value.as_str().and_then(ETag::parse).ok_or_else(wrong)

@@ -282,11 +282,8 @@ impl SearchTasks {
 
 fn title(value: Value) -> Result<String, String> {
     let title = form::text(value, 1, MAX_TITLE)?;
-    if !title.contains(|c: char| !c.is_whitespace() && !BLANKS.contains(&c)) {
-        Err("must not be blank".to_owned())
-    } else {
-        Ok(title)
-    }
+    let is_blank = title.chars().all(|c| c.is_whitespace() || BLANKS.contains(&c));
+    if is_blank { Err("must not be blank".to_owned()) } else { Ok(title) }
 }
 
 /// What others count as blank and Rust does not: Python the separators, JavaScript the byte order mark.

@@ -56,7 +56,7 @@ mod tests {
         let quota = Quota::new(6_400);
         assert!(!quota.has_room(1, 1), "nobody knows yet");
         assert!(quota.makes_room(1, 0, 1));
-        let free = (0..).take_while(|_| quota.has_room(1, 1)).count();
+        let free = (0..6_400).take_while(|_| quota.has_room(1, 1)).count();
         assert_eq!(free, 6_399 / 64);
         assert!(!quota.has_room(2, 1), "a room is its user's");
     }

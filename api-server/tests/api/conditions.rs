@@ -1,4 +1,4 @@
-//! ETags, and the conditions that requests make of them.
+//! `ETag`s, and the conditions that requests make of them.
 
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};

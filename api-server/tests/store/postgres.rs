@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api_server::{
     store::{Operation, Outcome, Store, StoreError},
-    tasks::model::Version,
+    tasks::model::{TaskPatch, Version},
 };
 use futures::future::join_all;
 
@@ -33,7 +33,7 @@ async fn every_change_leaves_an_event_and_nothing_else_does() {
         task = Some(created.clone());
     }
     let task = task.unwrap();
-    let nothing = Operation::Update { id: id(&task), patch: Default::default(), expected: None };
+    let nothing = Operation::Update { id: id(&task), patch: TaskPatch::default(), expected: None };
     let stale = retitle(id(&task), "stale", Some(Version(9)));
     bed.apply(user, vec![nothing, stale, retitle(id(&task), "changed", None)]).await;
     bed.apply(user, vec![Operation::Delete { id: id(&task), expected: None }]).await;

@@ -55,7 +55,7 @@ pub async fn create(
 
 /// Changes a task
 ///
-/// A field that is absent stays, null clears what may be empty. A change that changes nothing leaves `updated_at` and the ETag as they are.
+/// A field that is absent stays, null clears what may be empty. A change that changes nothing leaves `updated_at` and the `ETag` as they are.
 #[utoipa::path(
     patch, path = "/api/tasks/{id}", tag = "tasks", params(TaskId, IfMatch), request_body = TaskPatch,
     security(("bearer" = []), ("cookie" = [])),
