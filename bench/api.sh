@@ -22,7 +22,8 @@ export TASK_API_LISTEN=$host:$port TASK_API_METRICS_LISTEN=$host:$metrics_port S
 export PORT=$port METRICS_PORT=$metrics_port
 unset DATABASE_URL DATABASE_READ_URL SESSIONS_URL CACHE_URL AMQP_URL OTEL_EXPORTER_OTLP_ENDPOINT
 
-build() { cargo build --release --locked -p api-server -p load; }
+# The features of the whole workspace: what the images and the tests use.
+build() { cargo build --release --locked --workspace --bin task-api --bin load; }
 
 install_baseline() {
   command -v npm >/dev/null || apt_install npm
