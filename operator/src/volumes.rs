@@ -47,13 +47,13 @@ pub(crate) async fn own(client: &Client, owner: &TaskPlatform, claims: &[Arc<Dyn
         Api::namespaced(client.clone(), owner.namespace().as_deref().unwrap_or_default());
     for claim in claims.iter().filter(|claim| claim.metadata.deletion_timestamp.is_none() && is_owned(claim) != go) {
         let name = claim.name_any();
-        let owned = json!({
+        let change = json!({
             "apiVersion": "v1", "kind": "PersistentVolumeClaim",
             // The uid: a claim that is gone must not be made anew.
             "metadata": {"name": name, "uid": claim.uid(), "ownerReferences": if go { vec![&reference] } else { vec![] }},
         });
         let parameters = PatchParams::apply(MANAGED_BY).force();
-        match api.patch(&name, &parameters, &Patch::Apply(owned)).await {
+        match api.patch(&name, &parameters, &Patch::Apply(change)).await {
             Ok(_) => info!(
                 claim = name,
                 namespace = owner.namespace(),

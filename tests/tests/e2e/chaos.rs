@@ -98,13 +98,13 @@ async fn write_meanwhile(chaos: impl AsyncFnOnce(&AtomicUsize) -> Result<()>) ->
         (0..WRITERS).map(async |number| User::register(&gateway(), &unique(&format!("grace{number}"))).await),
     )
     .await?;
-    let writers = try_join_all(users.iter().map(|user| write_until(&over, user, &writes)));
+    let writing = try_join_all(users.iter().map(|user| write_until(&over, user, &writes)));
     let chaos = async {
         let result = chaos(&writes).await;
         over.store(true, Ordering::Relaxed);
         result
     };
-    let (acknowledged, chaos) = tokio::join!(writers, chaos);
+    let (acknowledged, chaos) = tokio::join!(writing, chaos);
     chaos?;
     for (user, acknowledged) in users.iter().zip(acknowledged?) {
         let stored = eventually("the tasks are read", 60, async || user.all_ids().await).await?;
