@@ -237,13 +237,21 @@ impl Children {
         objects.filter(|((watched, _), _)| *watched == Watched::Claim).map(|(_, claim)| Arc::clone(claim)).collect()
     }
 
+    /// Whether anything of a component is left but its volumes.
+    pub(crate) fn has_any(&self, namespace: &str, platform: &str, component: Component) -> bool {
+        let places = lock(&self.places);
+        let objects = places.get(&(namespace.to_owned(), platform.to_owned())).into_iter().flatten();
+        objects.filter(|((watched, _), _)| *watched != Watched::Claim).any(|(_, object)| is_of(object, component))
+    }
+
     /// The pods of a component.
     pub(crate) fn pods(&self, owner: &TaskPlatform, component: Component) -> Vec<Arc<DynamicObject>> {
         let places = lock(&self.places);
-        let pods = places.get(&place(owner)).into_iter().flatten().filter(|((watched, _), pod)| {
-            *watched == Watched::Pod
-                && pod.labels().get("app.kubernetes.io/component").is_some_and(|name| name == component.name())
-        });
+        let pods = places
+            .get(&place(owner))
+            .into_iter()
+            .flatten()
+            .filter(|((watched, _), pod)| *watched == Watched::Pod && is_of(pod, component));
         pods.map(|(_, pod)| Arc::clone(pod)).collect()
     }
 
@@ -391,6 +399,10 @@ fn place(owner: &TaskPlatform) -> Place {
 fn place_of(object: &DynamicObject) -> Option<Place> {
     let platform = object.labels().get("app.kubernetes.io/instance")?;
     Some((object.namespace()?, platform.clone()))
+}
+
+fn is_of(object: &DynamicObject, component: Component) -> bool {
+    object.labels().get("app.kubernetes.io/component").is_some_and(|name| name == component.name())
 }
 
 /// Resource versions of one kind can be compared as numbers.

@@ -123,13 +123,28 @@ pub(crate) async fn run(client: Client, config: &Config, metrics: Arc<Metrics>, 
             match result {
                 // Deleted: its objects still tell of their own end.
                 Err(controller::Error::ObjectNotFound(gone)) => {
-                    context.metrics.forget(&gone.namespace.unwrap_or_default(), &gone.name);
+                    forget(&context, &gone.namespace.unwrap_or_default(), &gone.name);
                 }
                 Err(error) => debug!(error = describe(&error), "not reconciled"),
                 Ok(_) => {}
             }
         })
         .await;
+}
+
+/// Forgets a platform that is gone, and removes what its database may have written after its Services had gone.
+fn forget(context: &Context, namespace: &str, name: &str) {
+    context.metrics.forget(namespace, name);
+    if context.children.has_any(namespace, name, Component::Database) {
+        return;
+    }
+    let (client, namespace, name) = (context.client.clone(), namespace.to_owned(), name.to_owned());
+    // Reconciliations do not wait for it.
+    tokio::spawn(async move {
+        if let Err(error) = predecessor::forget_patroni(&client, &namespace, &name).await {
+            warn!(platform = name, namespace, error = describe(&error), "what Patroni remembers stays");
+        }
+    });
 }
 
 async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {

@@ -79,19 +79,23 @@ async fn claims_about_to_go(
         })
     };
     if missing.contains(&Component::Database) && of(Component::Database).next().is_none() {
-        forget_patroni(client, platform).await?;
+        forget_patroni(client, platform.namespace(), platform.name()).await?;
     }
     let about_to_go =
         missing.iter().flat_map(|component| of(*component)).filter(|claim| is_about_to_go(&claim.metadata, uid));
     Ok(about_to_go.map(|claim| format!("PersistentVolumeClaim {}", claim.name_any())).collect())
 }
 
-/// Removes the Endpoints that Patroni keeps its state in. They go with their Services, unless new Services of these names
-/// came first; members that find them wait for ever for a primary that is gone.
-async fn forget_patroni(client: &Client, platform: &Platform) -> Result<(), Error> {
-    let failed = |source| Error::Endpoints { platform: platform.name().to_owned(), source };
-    let api: Api<Endpoints> = Api::namespaced(client.clone(), platform.namespace());
-    let state = ListParams::default().labels(&format!("cluster-name={}", platform.names().primary()));
+/// Removes the Endpoints that Patroni keeps the state of a platform's database in. They go with their Services, unless new
+/// Services of these names come first, or a member writes once more before it stops. Members that find the state of a
+/// database whose volumes are gone wait for ever for its primary.
+pub(crate) async fn forget_patroni(client: &Client, namespace: &str, platform: &str) -> Result<(), Error> {
+    let failed = |source| Error::Endpoints { platform: platform.to_owned(), source };
+    let api: Api<Endpoints> = Api::namespaced(client.clone(), namespace);
+    // Endpoints of a Service have its labels, too, but Patroni alone names the cluster.
+    let component = Component::Database;
+    let labels = format!("app.kubernetes.io/instance={platform},app.kubernetes.io/component={component},cluster-name");
+    let state = ListParams::default().labels(&labels);
     for endpoints in api.list(&state).await.map_err(failed)? {
         let name = endpoints.name_any();
         let parameters = DeleteParams {
@@ -99,7 +103,7 @@ async fn forget_patroni(client: &Client, platform: &Platform) -> Result<(), Erro
             ..DeleteParams::default()
         };
         match api.delete(&name, &parameters).await {
-            Ok(_) => info!(name, namespace = platform.namespace(), "deleted: it speaks of a database that is gone"),
+            Ok(_) => info!(name, namespace, "deleted: it speaks of a database that is gone"),
             Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
             Err(error) => return Err(failed(error)),
         }

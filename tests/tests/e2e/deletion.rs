@@ -11,7 +11,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, ListParams},
+    api::{DeleteParams, ListParams, ObjectMeta, PostParams},
     core::NamespaceResourceScope,
 };
 use reqwest::StatusCode;
@@ -111,6 +111,7 @@ async fn live_and_die() -> Result<()> {
     };
     user.create("Hop frequencies").await?;
 
+    outlive_its_service(&platform).await?;
     delete(&platform).await?;
     let left = left(&platform.client).await?;
     ensure!(left == ["Secret/e2e-deleted-credentials"], "left beside the volumes: {left:?}");
@@ -149,6 +150,19 @@ async fn delete(platform: &Platform) -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// What Patroni leaves when it writes once more after its Service has gone: Endpoints that nobody owns.
+async fn outlive_its_service(platform: &Platform) -> Result<()> {
+    let api: Api<Endpoints> = Api::namespaced(platform.client.clone(), platform.name);
+    let state = api.get("e2e-deleted-database-primary").await?;
+    let metadata = ObjectMeta {
+        name: Some("e2e-deleted-database-primary-late".into()),
+        labels: state.metadata.labels,
+        ..ObjectMeta::default()
+    };
+    api.create(&PostParams::default(), &Endpoints { metadata, subsets: None }).await?;
+    Ok(())
 }
 
 /// Everything of the platform but its volumes. Kubernetes' own objects in a namespace are not the platform's.
