@@ -93,18 +93,19 @@ await() {
   die "$service does not answer; above is what it said"
 }
 
-# free_ports COUNT: so many in a row, with room for Redis' bus ports, which are higher by 10000.
+# free_ports COUNT: so many in a row, with room for Redis' bus ports, which are higher by 10000. All are below 32768: the ports from there on
+# are those that connections are made from.
 free_ports() {
   local base port
   for _ in $(seq 100); do
-    base=$((20000 + RANDOM % 9000))
+    base=$((20000 + RANDOM % 2700))
     for port in $(seq $base $((base + $1 - 1))) $(seq $((base + 10000)) $((base + 10000 + $1 - 1))); do
       if (exec 4<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then continue 2; fi
     done
     echo $base
     return
   done
-  die "no free ports between 20000 and 29000 on the loopback"
+  die "no free ports between 20000 and 22700 on the loopback"
 }
 
 start_postgres() { # NAME PORT DATA
