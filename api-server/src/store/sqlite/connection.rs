@@ -30,6 +30,8 @@ pub(super) fn open(config: &SqliteConfig) -> rusqlite::Result<Connection> {
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // See `checkpoints`.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     Ok(connection)
 }
 

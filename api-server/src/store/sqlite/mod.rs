@@ -1,6 +1,7 @@
-//! The store in a file, for one process alone: WAL, one thread that writes, a thread a core that reads.
+//! The store in a file, for one process alone: WAL, one thread that writes, a thread a core that reads, one that keeps the log short.
 
 mod changes;
+mod checkpoints;
 mod columns;
 mod connection;
 mod import;
@@ -25,6 +26,7 @@ use crate::{
     tasks::{model::Task, summary::Summary},
 };
 use changes::{Applied, Ids};
+use checkpoints::Checkpoints;
 use columns::{Micros, read_user, user_columns};
 use readers::{Readers, Snapshot};
 use writer::Writer;
@@ -50,7 +52,8 @@ impl Sqlite {
                 ))
             })
         };
-        let writer = Writer::start(open()?, changes::index)?;
+        let checkpoints = Checkpoints::start(open()?)?;
+        let writer = Writer::start(open()?, changes::index, move || checkpoints.committed())?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let readers = (0..cores).map(|_| open()).collect::<Result<_, _>>()?;
         let readers = Readers::start(readers, &writer.commits())?;

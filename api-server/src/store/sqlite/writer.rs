@@ -70,8 +70,12 @@ impl Commits {
 }
 
 impl Writer {
-    /// Before each commit, `finish` does what has to be done once for all that is in it.
-    pub(super) fn start(connection: Connection, finish: Finish) -> Result<Self, StoreError> {
+    /// Before each commit, `finish` does what has to be done once for all that is in it; after each, `committed` is called.
+    pub(super) fn start(
+        connection: Connection,
+        finish: Finish,
+        committed: impl Fn() + Send + 'static,
+    ) -> Result<Self, StoreError> {
         let (queue, mut jobs) = mpsc::channel::<Job>(QUEUE);
         let commits = Commits::new();
         let counter = commits.clone();
@@ -79,6 +83,7 @@ impl Writer {
             let mut waiting = Vec::with_capacity(GROUP);
             while jobs.blocking_recv_many(&mut waiting, GROUP) > 0 {
                 commit_together(&connection, &mut waiting, finish, &counter);
+                committed();
             }
         })?;
         Ok(Self { queue, commits })
@@ -148,7 +153,7 @@ mod tests {
     fn writer() -> Writer {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE numbers (n INTEGER PRIMARY KEY)").unwrap();
-        Writer::start(connection, |_| Ok(())).unwrap()
+        Writer::start(connection, |_| Ok(()), || {}).unwrap()
     }
 
     fn insert(connection: &Connection, n: i64) -> Result<(), StoreError> {
