@@ -31,7 +31,7 @@ impl Checkpoints {
             for () in commits {
                 if let Err(error) = checkpoint(&connection) {
                     tracing::warn!(
-                        "can't move the write-ahead log into the database file, it grows until that succeeds: {error}"
+                        "can't move the write-ahead log into the database file, it grows until that succeeds; see whether the disk has room: {error}"
                     );
                 }
                 std::thread::sleep(INTERVAL);
