@@ -110,13 +110,24 @@ free_ports() {
 
 start_postgres() { # NAME PORT DATA
   local durability=(-c fsync=off -c full_page_writes=off -c shared_buffers=32MB)
-  if [ "$kind" = durable ]; then durability=(-c fsync=on -c synchronous_commit=on -c shared_buffers=256MB); fi
+  if [ "$kind" = durable ]; then
+    # As the operator sets them.
+    durability=(-c fsync=on -c synchronous_commit=on -c shared_buffers=256MB -c wal_compression=on -c checkpoint_timeout=15min
+      -c max_wal_size=4GB -c min_wal_size=1GB -c random_page_cost=1.1 -c jit=off)
+  fi
   background "$1" "$bin/postgres" -D "$3" -p "$2" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
     "${durability[@]}" -c max_connections=150 -c dynamic_shared_memory_type=mmap \
     -c max_prepared_transactions=0 -c wal_level=replica -c hot_standby=on -c log_min_messages=warning
 }
 
 sql() { "${as_user[@]}" "$bin/psql" -qAtX -h 127.0.0.1 -p "$1" -U postgres -d "$2" -v ON_ERROR_STOP=1 -c "$3"; }
+
+# A server that has run for a while writes its log into files that it has used before. A new one has to make each of them first, and
+# commits wait meanwhile.
+run_in() {
+  sql "$primary" postgres "SELECT pg_logical_emit_message(false, 'run in', repeat(md5(n::text), 500000)) FROM generate_series(1, 60) AS n" >/dev/null
+  sql "$primary" postgres CHECKPOINT
+}
 
 restart_primary() {
   start_postgres primary "$primary" "$data/primary"
@@ -129,6 +140,7 @@ start_primary() {
   restart_primary
   sql "$primary" postgres "CREATE ROLE tasks LOGIN PASSWORD 'tasks'"
   sql "$primary" postgres "CREATE DATABASE tasks OWNER tasks"
+  if [ "$kind" = durable ]; then run_in; fi
 }
 
 start_replica() {

@@ -103,7 +103,7 @@ pub struct Args {
     #[arg(long, global = true, env = "AMQP_URL", hide_env_values = true)]
     pub amqp_url: Option<String>,
 
-    /// How many requests are worked on at once; as many more wait for a moment, the rest is answered 503 [default: 512 a core]
+    /// How many requests may be there at once, at work or waiting for their turn; the rest is answered 503 [default: 6144 a core]
     #[arg(long, env = "MAX_IN_FLIGHT")]
     pub max_in_flight: Option<NonZeroU32>,
 

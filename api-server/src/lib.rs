@@ -9,6 +9,7 @@
 //! only module that knows SQL.
 
 pub mod auth;
+pub mod background;
 pub mod bounded;
 pub mod breaker;
 pub mod cache_metrics;

@@ -4,6 +4,7 @@
 use std::{
     fmt,
     io::{self, IsTerminal},
+    iter,
 };
 
 use clap::ValueEnum;
@@ -50,10 +51,10 @@ pub fn init(format: Option<LogFormat>, traces: Option<&Traces>) {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.event_format(Ecs).boxed(),
     };
-    tracing_subscriber::registry()
-        .with(lines.with_filter(chosen.and(filter_fn(may_be_logged))))
-        .with(traces.map(Traces::layer))
-        .init();
+    let lines = lines.with_filter(chosen.and(filter_fn(may_be_logged))).boxed();
+    // A layer that is not there must not be a part of this: with `None` for one, every span is made, and then nobody takes it.
+    let layers: Vec<_> = iter::once(lines).chain(traces.map(|traces| traces.layer().boxed())).collect();
+    tracing_subscriber::registry().with(layers).init();
 }
 
 /// What libraries tell below the level of information may be what they send, and that may be secret.

@@ -14,6 +14,8 @@ use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, cluster::ClusterClient, 
 use thiserror::Error;
 use tokio::{sync::Mutex, time::timeout};
 
+use crate::background;
+
 /// A connection over which nothing has succeeded for so long is given up when something fails.
 const LAPSE: Duration = Duration::from_secs(1);
 /// After a connection could not be made, requests fail at once for so long.
@@ -121,9 +123,11 @@ impl Redis {
         {
             return Err(RedisFailure::Unavailable(cause.clone()));
         }
-        let made = timeout(self.patience.total, self.client.get_async_connection()).await;
+        let (client, total) = (self.client.clone(), self.patience.total);
+        let made = background::spawn(async move { timeout(total, client.get_async_connection()).await }).await;
+        let made = made.map_err(|error| error.to_string());
         let made = made
-            .map_err(|_| "can't connect in time".to_owned())
+            .and_then(|made| made.map_err(|_| "can't connect in time".to_owned()))
             .and_then(|made| made.map_err(|error| error.to_string()));
         match made {
             Ok(connection) => {

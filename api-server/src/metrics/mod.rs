@@ -84,7 +84,7 @@ struct OperationLabels {
 /// What waits and works at a moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Load {
-    /// Requests that are worked on.
+    /// Requests that are worked on or wait.
     pub requests_in_flight: usize,
     /// Requests that wait for their turn.
     pub requests_waiting: usize,
@@ -102,7 +102,7 @@ struct LoadGauges {
 impl LoadGauges {
     fn register(&self, registry: &mut Registry) {
         for (name, help, gauge) in [
-            ("http_requests_in_flight", "Requests that are worked on", &self.requests_in_flight),
+            ("http_requests_in_flight", "Requests that are worked on or wait", &self.requests_in_flight),
             ("http_requests_waiting", "Requests that wait for their turn", &self.requests_waiting),
             ("password_hashes_waiting", "Log-ins that wait to hash their password", &self.passwords_waiting),
         ] {

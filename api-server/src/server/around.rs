@@ -107,18 +107,19 @@ async fn answer_in_time(
     seen: &Seen,
     answer: impl Future<Output = Result<Response, Infallible>>,
 ) -> Result<Response, ApiError> {
-    let _place = if seen.is_probe() {
+    let answered = if seen.is_probe() {
         // Whether this instance lives does not depend on how busy it is.
-        None
+        timeout(REQUEST_TIMEOUT, answer).await
     } else if !app.lifecycle.is_started() {
         return Err(ApiError::unavailable("this instance starts: it waits for its database; try again"));
     } else {
-        Some(app.places.enter().await.map_err(|_| {
+        let place = app.places.enter().await.map_err(|_| {
             app.metrics.shed.requests.inc();
             ApiError::unavailable("too many requests at once; try again")
-        })?)
+        })?;
+        place.work(REQUEST_TIMEOUT, answer).await
     };
-    match timeout(REQUEST_TIMEOUT, answer).await {
+    match answered {
         Ok(Ok(response)) => Ok(response),
         Err(_) => Err(ApiError::unavailable("this took too long; try again")),
     }

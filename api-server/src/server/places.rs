@@ -1,56 +1,109 @@
-//! How many requests are worked on at once. More wait for their turn, but not many and not for long: an answer that comes too late
-//! helps nobody, and a queue that grows makes all of them late.
+//! How many requests are worked on at once. More wait for their turn, but not for long: an answer that comes too late helps nobody.
+//!
+//! Few at once are answered sooner than many: each step of a request, such as the answer of a store, waits for the steps of all others that
+//! are there. A request that waits for a store, or for a body, for longer than a moment gives its turn to the next, so that a database that
+//! fails over does not keep from reads what needs no database.
 
-use std::{num::NonZeroU32, thread, time::Duration};
+use std::{
+    num::NonZeroU32,
+    pin::pin,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
 
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
-    time::timeout,
+    time::{error::Elapsed, timeout},
 };
 
-/// So many requests a core are worked on at once unless told otherwise. Most of them wait for a store; each takes some 20 KiB.
-const IN_FLIGHT_A_CORE: usize = 512;
+/// So many requests a core have their turn at once. With 128, of 500 that come at once the slowest wait a fifth longer; with 16, groups of
+/// writes become small, and all of them wait.
+const TURNS_A_CORE: usize = 48;
+/// For so long a request keeps its turn.
+const TURN: Duration = Duration::from_millis(100);
 /// How long a request waits for its turn.
-const TURN_TIMEOUT: Duration = Duration::from_millis(500);
+const TURN_TIMEOUT: Duration = Duration::from_secs(1);
+/// So many requests a core may be there, at work or waiting, unless told otherwise; each takes some 20 KiB.
+const ROOM_A_CORE: usize = 6144;
 
 /// The places for requests.
 #[derive(Debug)]
 pub struct Places {
-    free: Semaphore,
-    /// As many may wait as may be worked on.
-    queue: Semaphore,
+    room: Semaphore,
     size: usize,
+    turns: Semaphore,
+    waiting: AtomicUsize,
 }
 
 /// There is no place, nor will there be soon.
 #[derive(Debug)]
 pub struct Overloaded;
 
+/// A request's place, and its turn.
+#[derive(Debug)]
+pub struct Place<'p> {
+    _room: SemaphorePermit<'p>,
+    turn: Option<SemaphorePermit<'p>>,
+}
+
 impl Places {
-    /// For `in_flight` requests at once; by the number of cores without.
+    /// For `in_flight` requests; by the number of cores without.
     pub fn new(in_flight: Option<NonZeroU32>) -> Self {
-        let size = in_flight.map_or_else(|| IN_FLIGHT_A_CORE * cores(), to_size);
-        Self { free: Semaphore::new(size), queue: Semaphore::new(size), size }
+        let size = in_flight.map_or_else(|| ROOM_A_CORE * cores(), to_size);
+        let turns = Semaphore::new(TURNS_A_CORE * cores());
+        Self { room: Semaphore::new(size), size, turns, waiting: AtomicUsize::new(0) }
     }
 
-    /// A place for a request, which it keeps until it is answered.
-    pub async fn enter(&self) -> Result<SemaphorePermit<'_>, Overloaded> {
-        if let Ok(place) = self.free.try_acquire() {
-            return Ok(place);
-        }
-        let _queued = self.queue.try_acquire().map_err(|_| Overloaded)?;
-        let place = timeout(TURN_TIMEOUT, self.free.acquire()).await;
-        place.map_err(|_| Overloaded)?.map_err(|_| Overloaded)
+    /// A place for a request, once it is its turn.
+    pub async fn enter(&self) -> Result<Place<'_>, Overloaded> {
+        let room = self.room.try_acquire().map_err(|_| Overloaded)?;
+        let turn = if let Ok(turn) = self.turns.try_acquire() { turn } else { self.wait_for_turn().await? };
+        Ok(Place { _room: room, turn: Some(turn) })
     }
 
-    /// How many requests are worked on.
+    async fn wait_for_turn(&self) -> Result<SemaphorePermit<'_>, Overloaded> {
+        let _waiting = Waiting::count(&self.waiting);
+        let turn = timeout(TURN_TIMEOUT, self.turns.acquire()).await;
+        turn.map_err(|_| Overloaded)?.map_err(|_| Overloaded)
+    }
+
+    /// How many requests are there, at work or waiting.
     pub fn in_flight(&self) -> usize {
-        self.size - self.free.available_permits()
+        self.size - self.room.available_permits()
     }
 
-    /// How many requests wait for their turn.
+    /// How many of them wait for their turn.
     pub fn waiting(&self) -> usize {
-        self.size - self.queue.available_permits()
+        self.waiting.load(Relaxed)
+    }
+}
+
+impl Place<'_> {
+    /// Does the request's work, but not for longer than `limit`.
+    pub async fn work<T>(mut self, limit: Duration, work: impl Future<Output = T>) -> Result<T, Elapsed> {
+        let mut work = pin!(work);
+        if let Ok(done) = timeout(TURN, work.as_mut()).await {
+            return Ok(done);
+        }
+        self.turn = None;
+        timeout(limit.saturating_sub(TURN), work).await
+    }
+}
+
+/// Counts one for as long as it lives: whoever waits may hang up.
+struct Waiting<'w>(&'w AtomicUsize);
+
+impl<'w> Waiting<'w> {
+    fn count(number: &'w AtomicUsize) -> Self {
+        number.fetch_add(1, Relaxed);
+        Self(number)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -65,32 +118,59 @@ fn cores() -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::{pin::pin, task::Poll};
+    use std::{
+        future::{pending, ready},
+        task::Poll,
+    };
 
     use futures::poll;
+    use tokio::time::Instant;
 
     use super::*;
 
+    fn places(room: u32) -> Places {
+        Places { turns: Semaphore::new(1), ..Places::new(NonZeroU32::new(room)) }
+    }
+
     #[tokio::test]
-    async fn a_few_wait_and_the_rest_is_refused_at_once() {
-        let places = Places::new(Some(NonZeroU32::MIN));
+    async fn they_have_their_turn_one_after_the_other() {
+        let places = places(3);
         let first = places.enter().await.unwrap();
-        let mut second = pin!(places.enter());
-        assert!(poll!(second.as_mut()).is_pending());
-        assert_eq!((places.in_flight(), places.waiting()), (1, 1));
-        assert!(matches!(poll!(pin!(places.enter())), Poll::Ready(Err(Overloaded))));
+        let (mut second, mut third) = (pin!(places.enter()), pin!(places.enter()));
+        assert!(poll!(second.as_mut()).is_pending() && poll!(third.as_mut()).is_pending());
+        assert_eq!((places.in_flight(), places.waiting()), (3, 2));
+        assert!(matches!(poll!(pin!(places.enter())), Poll::Ready(Err(Overloaded))), "there is no room");
         drop(first);
         let second = second.await.unwrap();
-        assert_eq!((places.in_flight(), places.waiting()), (1, 0));
+        assert!(poll!(third.as_mut()).is_pending());
+        assert_eq!((places.in_flight(), places.waiting()), (2, 1));
         drop(second);
-        assert_eq!(places.in_flight(), 0);
+        drop(third.await.unwrap());
+        assert_eq!((places.in_flight(), places.waiting()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_long() {
-        let places = Places::new(Some(NonZeroU32::MIN));
+        let places = places(2);
         let _first = places.enter().await.unwrap();
         assert!(places.enter().await.is_err());
-        assert_eq!(places.waiting(), 0);
+        assert_eq!((places.in_flight(), places.waiting()), (1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_does_not_last() {
+        let places = places(3);
+        let limit = Duration::from_secs(20);
+        let mut stuck = pin!(places.enter().await.unwrap().work(limit, pending::<()>()));
+        assert!(poll!(stuck.as_mut()).is_pending());
+        tokio::select! {
+            _ = stuck.as_mut() => unreachable!("it is stuck"),
+            place = places.enter() => assert_eq!(place.unwrap().work(limit, ready(7)).await.unwrap(), 7),
+        }
+        assert_eq!(places.in_flight(), 1, "it is still there");
+        let began = Instant::now();
+        assert!(stuck.await.is_err());
+        assert!(began.elapsed() <= limit, "and not for ever");
+        assert_eq!(places.in_flight(), 0);
     }
 }

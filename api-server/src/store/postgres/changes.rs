@@ -1,4 +1,4 @@
-//! Writes of tasks: the arrays that `apply_operations` takes (see migration 3), and the rows that it returns.
+//! Writes of tasks: the arrays that `apply_operations` takes (see migration 8), and the rows that it returns.
 
 use jiff::Timestamp;
 use tokio_postgres::{Row, types::ToSql};
@@ -16,7 +16,8 @@ use crate::{
 
 /// Calls `apply_operations` with [`Columns::params`].
 pub(super) const APPLY: &str =
-    "SELECT false AS replayed, o.* FROM apply_operations($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS o";
+    "SELECT false AS replayed, o.* FROM apply_operations($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS o
+    ORDER BY o.operation";
 /// Calls `apply_once` with [`Columns::params`], and the user, key and fingerprint after them.
 const APPLY_ONCE: &str = "SELECT o.replayed, (o.done).* FROM apply_once(
     $14, $15, $16, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS o";

@@ -20,6 +20,7 @@ const MIGRATIONS: &[(i32, &str, &str)] = &[
     (5, "shards", include_str!("migrations/0005_shards.sql")),
     (6, "import", include_str!("migrations/0006_import.sql")),
     (7, "upkeep", include_str!("migrations/0007_upkeep.sql")),
+    (8, "creations together", include_str!("migrations/0008_creations_together.sql")),
 ];
 
 /// Which shard a database is to be, of how many.

@@ -23,6 +23,8 @@ use tokio_postgres::{
     types::ToSql,
 };
 
+use crate::background;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What goes with a statement.
@@ -157,12 +159,13 @@ fn describe(error: &Error) -> String {
 
 /// A connection of one's own.
 pub(super) async fn connect(config: &Config) -> Result<Client, Failure> {
-    let connecting = timeout(CONNECT_TIMEOUT, config.connect(NoTls));
-    let connected =
-        connecting.await.map_err(|_| Failure::unsent(format!("can't connect within {CONNECT_TIMEOUT:?}")))?;
+    let config = config.clone();
+    let connecting = background::spawn(async move { timeout(CONNECT_TIMEOUT, config.connect(NoTls)).await });
+    let connected = connecting.await.map_err(|error| Failure::unsent(error.to_string()))?;
+    let connected = connected.map_err(|_| Failure::unsent(format!("can't connect within {CONNECT_TIMEOUT:?}")))?;
     let (client, connection) =
         connected.map_err(|error| Failure { passing: true, ..Failure::unsent(describe(&error)) })?;
-    tokio::spawn(async move {
+    background::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!("a database connection ended: {}", describe(&error));
         }

@@ -7,6 +7,7 @@ use std::{
     collections::VecDeque,
     fmt, slice,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::{sync::oneshot, time::Instant};
@@ -17,16 +18,22 @@ use super::{
     changes::{self, Applied, Columns, repeatable},
     pool::{Effect, Failure, Params, Pool},
 };
-use crate::store::{Operation, StoreError};
+use crate::{
+    background,
+    store::{Operation, StoreError},
+};
 
-/// How many groups are in flight at once: while one waits for its commit, another is worked on.
-const GROUPS: usize = 2;
 /// How many operations go together at most; a request is never divided.
 const MOST_TOGETHER: usize = 128;
+/// How many groups are in flight at once. The larger a group, the less of the database's time each of its writes takes: another one goes beside
+/// the first only when it is full, or when the first hangs.
+const MOST_GROUPS: usize = 4;
+/// A group that lets the next one wait for so long hangs.
+const HANGS: Duration = Duration::from_millis(100);
 /// How many requests may wait. With more, the last would wait longer than a client does.
 const MOST_WAITING: usize = 2048;
 /// How many connections there are: for the groups, and for what is written beside them.
-const CONNECTIONS: usize = 4;
+const CONNECTIONS: usize = 6;
 
 /// Whether a failed write may be tried again when nobody knows what it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +53,8 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Request>,
+    /// Of those that wait.
+    operations: usize,
     /// How many tasks work it off.
     working: usize,
 }
@@ -118,7 +127,7 @@ impl Writer {
         if self.enqueue(request)? {
             // A task of its own: whoever began it may hang up, and the others in the group must not suffer from that.
             let writer = Arc::clone(self);
-            tokio::spawn(async move {
+            background::spawn(async move {
                 while let Some(group) = writer.next_group() {
                     writer.write_group(group).await;
                 }
@@ -134,8 +143,9 @@ impl Writer {
         if queue.waiting.len() >= MOST_WAITING {
             return Err(StoreError::Overloaded);
         }
+        queue.operations += request.operations.len();
         queue.waiting.push_back(request);
-        let more = queue.working < GROUPS;
+        let more = queue.wants_more(Instant::now());
         queue.working += usize::from(more);
         Ok(more)
     }
@@ -152,6 +162,7 @@ impl Writer {
             }
             group.extend(queue.waiting.pop_front());
         }
+        queue.operations -= group.iter().map(|request| request.operations.len()).sum::<usize>();
         if group.is_empty() {
             queue.working -= 1;
             return None;
@@ -200,6 +211,14 @@ impl Writer {
     }
 }
 
+impl Queue {
+    /// Whether what waits has to be begun beside what is in flight.
+    fn wants_more(&self, now: Instant) -> bool {
+        let hangs = || self.waiting.front().is_some_and(|first| first.deadline + HANGS < now + PATIENCE);
+        self.working == 0 || self.working < MOST_GROUPS && (self.operations >= MOST_TOGETHER || hangs())
+    }
+}
+
 impl Request {
     fn answer(self, result: Result<Applied, StoreError>) {
         // Whoever asked may have hung up.
@@ -227,14 +246,16 @@ mod tests {
     use super::*;
     use crate::id::TaskId;
 
-    fn request(operations: usize) -> Request {
+    fn request(operations: usize, deadline: Instant) -> Request {
         let id = TaskId::new(1 << 21).unwrap();
         let operations = vec![Operation::Delete { id, expected: None }; operations];
-        Request { user_id: 1, operations, deadline: Instant::now(), answer: oneshot::channel().0 }
+        Request { user_id: 1, operations, deadline, answer: oneshot::channel().0 }
     }
 
+    /// Whether each of these requests has a group begun.
     fn enqueue(writer: &Writer, sizes: &[usize]) -> Vec<bool> {
-        sizes.iter().map(|size| writer.enqueue(request(*size)).unwrap()).collect()
+        let deadline = Instant::now() + PATIENCE;
+        sizes.iter().map(|size| writer.enqueue(request(*size, deadline)).unwrap()).collect()
     }
 
     fn next(writer: &Writer) -> Option<Vec<usize>> {
@@ -244,25 +265,36 @@ mod tests {
     #[test]
     fn who_waits_goes_together_up_to_a_bound() {
         let writer = Writer::new(Config::new(), false);
-        assert_eq!(
-            enqueue(&writer, &[1, 2, 100, 26, 100, 100, 500, 1]),
-            [true, true, false, false, false, false, false, false]
-        );
-        assert_eq!(next(&writer), Some(vec![1, 2, 100]));
-        assert_eq!(next(&writer), Some(vec![26, 100]));
+        assert_eq!(enqueue(&writer, &[1]), [true]);
+        assert_eq!(next(&writer), Some(vec![1]));
+        assert_eq!(enqueue(&writer, &[2, 100, 26]), [false, false, true], "the second group is full");
+        assert_eq!(next(&writer), Some(vec![2, 100, 26]));
+        assert_eq!(enqueue(&writer, &[100, 100, 500, 1, 1]), [false, true, true, false, false]);
+        assert_eq!(next(&writer), Some(vec![100]));
         assert_eq!(next(&writer), Some(vec![100]));
         assert_eq!(next(&writer), Some(vec![500]), "a request is never divided");
+        assert_eq!(next(&writer), Some(vec![1, 1]));
+        assert_eq!([(); 4].map(|()| next(&writer)), [None, None, None, None]);
+        assert_eq!(enqueue(&writer, &[1, 1]), [true, false], "all are at rest");
+    }
+
+    #[test]
+    fn who_waits_for_a_group_that_hangs_goes_beside_it() {
+        let writer = Writer::new(Config::new(), false);
+        enqueue(&writer, &[1]);
+        next(&writer);
+        let came = Instant::now() - HANGS * 2;
+        assert!(!writer.enqueue(request(1, Instant::now() + PATIENCE)).unwrap());
         assert_eq!(next(&writer), Some(vec![1]));
-        assert_eq!((next(&writer), next(&writer)), (None, None));
-        assert_eq!(enqueue(&writer, &[1, 1, 1]), [true, true, false], "both tasks are at rest");
+        assert!(writer.enqueue(request(1, came + PATIENCE)).unwrap());
     }
 
     #[test]
     fn no_more_wait_than_get_their_turn() {
         let writer = Writer::new(Config::new(), false);
         enqueue(&writer, &[1; MOST_WAITING]);
-        assert!(matches!(writer.enqueue(request(1)), Err(StoreError::Overloaded)));
+        assert!(matches!(writer.enqueue(request(1, Instant::now())), Err(StoreError::Overloaded)));
         writer.next_group();
-        assert!(writer.enqueue(request(1)).is_ok());
+        assert!(writer.enqueue(request(1, Instant::now())).is_ok());
     }
 }
