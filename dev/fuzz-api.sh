@@ -59,7 +59,7 @@ run() { # ADDRESS TOKEN [OPTION…]
 }
 
 step "schemathesis" "20 s to install it" install_tool
-step "task-api" "3 min with a cold cache" cargo build --release --locked -p api-server --manifest-path "$root/Cargo.toml"
+step "task-api" "3 min with a cold cache" cargo build --release --locked --workspace --bin task-api --manifest-path "$root/Cargo.toml"
 fuzz sqlite "DATABASE_URL=$cache/fuzz/sqlite/tasks.db"
 if [ -n "${TASK_API_TEST_POSTGRES_URL:-}" ]; then
   fuzz postgresql "DATABASE_URL=$TASK_API_TEST_POSTGRES_URL" "DATABASE_READ_URL=$TASK_API_TEST_POSTGRES_READ_URL" \

@@ -10,6 +10,9 @@ log=$cache/logs/cargo-test.log
 # The operator's tests start Redis servers of their own.
 command -v redis-server >/dev/null || step "Redis" "10 s" apt_install redis-server
 
+# What shows the API's documentation.
+[ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || step "Chromium" "30 s" apt_install chromium
+
 printf '==> Test services: PostgreSQL, PgBouncer, Redis Cluster, RabbitMQ (10 s, 1 min to install them)\n'
 trap '"$root/dev/test-services.sh" stop' EXIT
 services=$("$root/dev/test-services.sh" start 3>&-)

@@ -84,7 +84,7 @@ impl App {
     /// Puts the application together. Nothing is contacted yet: what it depends on may be up later than it is.
     pub fn new(config: &Config) -> Result<Arc<Self>, StartError> {
         let store = Store::open(&config.database, config.events)?;
-        let metrics = Metrics::default();
+        let metrics = Metrics::new(store.metrics());
         let mut sessions = match &config.sessions {
             Some(url) => Sessions::redis(url, config.session_ttl)?,
             None => Sessions::local(config.session_ttl),

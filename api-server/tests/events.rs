@@ -15,7 +15,7 @@ use std::{
 };
 
 use api_server::worker::broker::EXCHANGE;
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use common::{Api, Client, Services, eventually, path, unique};
 use futures::{StreamExt, future::join_all};
 use lapin::{
@@ -57,6 +57,7 @@ struct Message {
     id: String,
     routing_key: String,
     content_type: String,
+    traceparent: Option<String>,
     body: Value,
 }
 
@@ -138,6 +139,10 @@ fn read(delivery: &Delivery) -> Message {
         id,
         routing_key: delivery.routing_key.to_string(),
         content_type: properties.content_type().as_ref().unwrap().to_string(),
+        traceparent: properties
+            .headers()
+            .as_ref()
+            .and_then(|headers| headers.inner().get("traceparent")?.as_long_string().map(ToString::to_string)),
         body,
     }
 }
@@ -165,6 +170,20 @@ async fn live(user: &Client, changes: usize, dies: bool) -> (i64, History) {
         history.push(("task.deleted", None));
     }
     (task["id"].as_i64().unwrap(), history)
+}
+
+/// Makes a task in a trace.
+async fn task_of_trace(user: &Client, traceparent: &str, key: Option<&str>) -> i64 {
+    let authorization = format!("Bearer {}", user.token.as_ref().unwrap());
+    let headers = [
+        ("authorization", authorization.as_str()),
+        ("content-type", "application/json"),
+        ("traceparent", traceparent),
+        ("idempotency-key", key.unwrap_or_default()),
+    ];
+    let headers = if key.is_some() { &headers[..] } else { &headers[..3] };
+    let body = json!({"title": "traced"}).to_string().into_bytes();
+    user.send(Method::POST, "/api/tasks", headers, body).await.expect(StatusCode::CREATED)["id"].as_i64().unwrap()
 }
 
 /// Several users at work until told to stop.
@@ -249,6 +268,29 @@ async fn a_change_is_told_as_it_was_answered() {
     outbox_is_empty(&services).await;
     eventually("the metric counts both", async || (worker.metric("outbox_published_total").await >= 2.0).then_some(()))
         .await;
+    listener.end().await;
+}
+
+#[tokio::test]
+async fn a_change_is_told_with_its_callers_trace() {
+    let Some((services, _turn)) = services("a_change_is_told_with_its_callers_trace").await else { return };
+    let listener = Listener::start(&services).await;
+    let api = Api::launch(&environment(&services)).await;
+    api.ready().await;
+    let _worker = Api::worker(&environment(&services)).await;
+    let user = api.user().await;
+    let traces = [1, 2].map(|number| format!("00-4bf92f3577b34da6a3ce929d0e0e473{number}-00f067aa0ba902b7-01"));
+    let tasks = [
+        task_of_trace(&user, &traces[0], None).await,
+        task_of_trace(&user, &traces[1], Some("a key")).await,
+        user.task("of no trace").await["id"].as_i64().unwrap(),
+    ];
+    eventually("all were told", async || (listener.count() == 3).then_some(())).await;
+    let told = listener.told();
+    let [one, two] = traces;
+    for (task, traceparent) in tasks.into_iter().zip([Some(one), Some(two), None]) {
+        assert_eq!(told[&task][0].traceparent, traceparent);
+    }
     listener.end().await;
 }
 

@@ -114,6 +114,17 @@ async fn a_request_is_a_part_of_its_callers_trace() {
     assert_eq!(request.kind(), SpanKind::Server);
     assert_eq!(attribute(&request, "http.route"), "/api/tasks");
     assert_eq!(attribute(&request, "http.response.status_code"), "201");
+    let create = collector.span("createTask").await;
+    assert_eq!((&create.trace_id, &create.parent_span_id), (&request.trace_id, &request.span_id));
+    assert_eq!(
+        (attribute(&create, "task.priority").as_str(), attribute(&create, "task.status").as_str()),
+        ("high", "pending")
+    );
+    for (name, parent) in [("db.insert", &create), ("cache.invalidate", &create)] {
+        let span = collector.span(name).await;
+        assert_eq!((&span.trace_id, &span.parent_span_id), (&parent.trace_id, &parent.span_id), "{name}");
+    }
+    assert_eq!(attribute(&collector.span("db.insert").await, "db.system.name"), "sqlite");
     assert!(collector.services.lock().unwrap().iter().all(|service| service == "task-api"));
     let registration = collector.span("POST /api/auth/register").await;
     assert_ne!(hex(&registration.trace_id), TRACE, "its caller named none");

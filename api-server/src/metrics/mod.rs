@@ -14,7 +14,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{cache_metrics::CacheMetrics, error::ApiError};
+use crate::{cache_metrics::CacheMetrics, error::ApiError, store::StoreMetrics};
 
 mod process;
 
@@ -135,8 +135,9 @@ pub struct Metrics {
     pub shed: Shed,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// Those of the process, with those of its store.
+    pub fn new(store: &StoreMetrics) -> Self {
         let mut registry = Registry::default();
         let requests = Family::new_with_constructor((|| Histogram::new(DURATION_BUCKETS)) as fn() -> Histogram);
         let connections = Gauge::default();
@@ -155,14 +156,13 @@ impl Default for Metrics {
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         let cache = CacheMetrics::new(&mut registry);
+        store.register(&mut registry);
         let load = LoadGauges::default();
         load.register(&mut registry);
         registry.register_collector(Box::new(process::ProcessCollector));
         Self { registry, requests, connections, operations, load, cache, shed }
     }
-}
 
-impl Metrics {
     /// Everything as `OpenMetrics` text, under this `load`.
     pub fn render(&self, load: Load) -> String {
         self.load.set(load);
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_plans_names() {
-        let metrics = Metrics::default();
+        let metrics = Metrics::new(&StoreMetrics::default());
         let connection = metrics.connection();
         metrics.request("GET", Route(None), 404, Duration::from_millis(20));
         metrics.task_operation("get", &Ok(()));

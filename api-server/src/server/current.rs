@@ -43,6 +43,17 @@ impl Current {
         CURRENT.scope(self, work).await
     }
 
+    /// Has `work`, which will run in a task of its own, be for the request at hand, if there is one.
+    pub fn carried_into<F: Future>(work: F) -> impl Future<Output = F::Output> {
+        let current = CURRENT.try_with(Clone::clone).ok();
+        async move {
+            match current {
+                Some(current) => current.scope(work).await,
+                None => work.await,
+            }
+        }
+    }
+
     /// Runs `work`, which waits for nothing, for this request.
     #[cfg(test)]
     pub(crate) fn sync_scope<T>(self, work: impl FnOnce() -> T) -> T {

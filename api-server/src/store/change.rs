@@ -31,6 +31,16 @@ pub enum Operation {
     },
 }
 
+/// What operations are called together, in metrics and traces.
+pub(super) fn name(operations: &[Operation]) -> &'static str {
+    match operations {
+        [Operation::Create(_)] => "insert",
+        [Operation::Update { .. }] => "update",
+        [Operation::Delete { .. }] => "delete",
+        _ => "batch",
+    }
+}
+
 /// What became of an [`Operation`].
 ///
 /// It is written to the database for requests with an [`Idempotency`], whole, so that a repeated request gets the first one's answer.

@@ -2,13 +2,18 @@
 
 mod change;
 mod import;
+mod metrics;
 mod postgres;
 mod sqlite;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 pub use change::{Idempotency, IdempotencyKey, Operation, Outcome};
 pub use import::{ImportedAccount, ImportedTask};
+pub use metrics::StoreMetrics;
 pub use postgres::{Backlog, Event, Outbox, Relayed, Summaries};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -23,6 +28,7 @@ use crate::{
         search::SearchQuery,
         summary::Summary,
     },
+    trace::{span, traced},
 };
 
 /// Why a store did not do what it should.
@@ -49,6 +55,13 @@ pub enum StoreError {
     /// It answers what it should not.
     #[error("{0}")]
     Broken(String),
+}
+
+impl StoreError {
+    /// Whether it is for the store to answer for, and not for what was asked of it.
+    fn is_failure(&self) -> bool {
+        !matches!(self, Self::EmailTaken | Self::KeyReused | Self::QuotaExceeded)
+    }
 }
 
 /// A write's place among its user's writes: of two, the later one has the greater mark. It is the version of everything that is known of
@@ -133,7 +146,10 @@ pub struct ShardConfig {
 
 /// The store.
 #[derive(Debug)]
-pub struct Store(Kind);
+pub struct Store {
+    kind: Kind,
+    metrics: StoreMetrics,
+}
 
 #[derive(Debug)]
 enum Kind {
@@ -141,13 +157,15 @@ enum Kind {
     Sqlite(sqlite::Sqlite),
 }
 
-/// Calls the same method of whichever store there is.
+/// Calls the same method of whichever store there is, and notes how that went.
 macro_rules! on {
-    ($store:expr, $inner:ident => $call:expr) => {
-        match &$store.0 {
-            Kind::Postgres($inner) => $call.await,
-            Kind::Sqlite($inner) => $call.await,
-        }
+    ($store:expr, $operation:expr, $inner:ident => $call:expr) => {
+        $store.observed($operation, async {
+            match &$store.kind {
+                Kind::Postgres($inner) => $call.await,
+                Kind::Sqlite($inner) => $call.await,
+            }
+        })
     };
 }
 
@@ -160,14 +178,37 @@ impl Store {
         }
     }
 
+    /// What `/metrics` shows of it.
+    pub fn metrics(&self) -> &StoreMetrics {
+        &self.metrics
+    }
+
+    async fn observed<T>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let span = span!(
+            "store",
+            otel.name = format!("db.{operation}"),
+            otel.kind = "client",
+            db.system.name = if self.is_embedded() { "sqlite" } else { "postgresql" },
+            db.operation.name = operation,
+        );
+        let began = Instant::now();
+        let result = traced(span, work).await;
+        self.metrics.operation(operation, !result.as_ref().is_err_and(StoreError::is_failure), began.elapsed());
+        result
+    }
+
     /// Whether it lives in this process alone.
     pub fn is_embedded(&self) -> bool {
-        matches!(self.0, Kind::Sqlite(_))
+        matches!(self.kind, Kind::Sqlite(_))
     }
 
     /// The outboxes of the shards, in their order, each on a connection of its own; none on SQLite.
     pub fn outboxes(&self) -> Vec<Outbox> {
-        match &self.0 {
+        match &self.kind {
             Kind::Postgres(shards) => shards.outboxes(),
             Kind::Sqlite(_) => Vec::new(),
         }
@@ -175,7 +216,7 @@ impl Store {
 
     /// The summaries of the shards, in their order, each on a connection of its own; none on SQLite, which counts when it is asked.
     pub fn summaries(&self) -> Vec<Summaries> {
-        match &self.0 {
+        match &self.kind {
             Kind::Postgres(shards) => shards.summaries(),
             Kind::Sqlite(_) => Vec::new(),
         }
@@ -183,22 +224,24 @@ impl Store {
 
     /// A store in a file, which is made if it is not there.
     pub fn sqlite(config: &SqliteConfig) -> Result<Self, StoreError> {
-        sqlite::Sqlite::open(config).map(Kind::Sqlite).map(Self)
+        let kind = sqlite::Sqlite::open(config).map(Kind::Sqlite)?;
+        Ok(Self { kind, metrics: StoreMetrics::default() })
     }
 
     /// A store on servers, which are connected to when they are first needed. With `events`, every change of a task is written to the outbox too.
     pub fn postgres(options: &PostgresOptions, events: bool) -> Self {
-        Self(Kind::Postgres(Box::new(postgres::Shards::new(options, events))))
+        let metrics = StoreMetrics::default();
+        Self { kind: Kind::Postgres(Box::new(postgres::Shards::new(options, events, &metrics))), metrics }
     }
 
     /// Brings the schema up to date. Any number of instances may do this at once.
     pub async fn prepare(&self) -> Result<(), StoreError> {
-        on!(self, store => store.prepare())
+        on!(self, "prepare", store => store.prepare()).await
     }
 
     /// Makes partitions ahead of time, and forgets idempotency keys whose day is over.
     pub async fn keep_up(&self) -> Result<(), StoreError> {
-        match &self.0 {
+        match &self.kind {
             Kind::Postgres(shards) => shards.keep_up().await,
             Kind::Sqlite(sqlite) => sqlite.keep_up().await,
         }
@@ -206,22 +249,22 @@ impl Store {
 
     /// Writes a row and reads it back.
     pub async fn check(&self) -> Result<(), StoreError> {
-        on!(self, store => store.check())
+        on!(self, "check", store => store.check()).await
     }
 
     /// Makes an account.
     pub async fn create_user(&self, user: &NewUser) -> Result<Written<User>, StoreError> {
-        on!(self, store => store.create_user(user))
+        on!(self, "create_user", store => store.create_user(user)).await
     }
 
     /// The account with this e-mail (see [`Email::key`]), and its password's hash.
     pub async fn credentials(&self, email_key: &str) -> Result<Option<(User, String)>, StoreError> {
-        on!(self, store => store.credentials(email_key))
+        on!(self, "credentials", store => store.credentials(email_key)).await
     }
 
     /// An account.
     pub async fn user(&self, id: i64, wrote: Option<Mark>) -> Result<Option<User>, StoreError> {
-        on!(self, store => store.user(id, wrote))
+        on!(self, "user", store => store.user(id, wrote)).await
     }
 
     /// All changes of a request, in order, each on its own, and in one transaction: outcomes as many as operations.
@@ -234,7 +277,7 @@ impl Store {
         operations: Vec<Operation>,
         idempotency: Option<&Idempotency>,
     ) -> Result<Written<Vec<Outcome>>, StoreError> {
-        on!(self, store => store.apply(user_id, operations, idempotency))
+        on!(self, change::name(&operations), store => store.apply(user_id, operations, idempotency)).await
     }
 
     /// Some of a user's tasks.
@@ -244,12 +287,12 @@ impl Store {
         list: &ListRequest,
         wrote: Option<Mark>,
     ) -> Result<Vec<Task>, StoreError> {
-        on!(self, store => store.list_tasks(user_id, list, wrote))
+        on!(self, "list", store => store.list_tasks(user_id, list, wrote)).await
     }
 
     /// A task, if it is this user's.
     pub async fn task(&self, user_id: i64, id: TaskId, wrote: Option<Mark>) -> Result<Option<Task>, StoreError> {
-        on!(self, store => store.task(user_id, id, wrote))
+        on!(self, "get", store => store.task(user_id, id, wrote)).await
     }
 
     /// Some of what a search finds among a user's tasks.
@@ -259,32 +302,32 @@ impl Store {
         search: &SearchRequest,
         wrote: Option<Mark>,
     ) -> Result<Vec<Task>, StoreError> {
-        on!(self, store => store.search_tasks(user_id, search, wrote))
+        on!(self, "search", store => store.search_tasks(user_id, search, wrote)).await
     }
 
     /// How many tasks a user has. On PostgreSQL it is as old as the last refresh of its materialized view (plan section 6.1).
     pub async fn summary(&self, user_id: i64) -> Result<Summary, StoreError> {
-        on!(self, store => store.summary(user_id))
+        on!(self, "summary", store => store.summary(user_id)).await
     }
 
     /// How many tasks a user has now.
     pub async fn count_tasks(&self, user_id: i64) -> Result<u64, StoreError> {
-        on!(self, store => store.count_tasks(user_id))
+        on!(self, "count", store => store.count_tasks(user_id)).await
     }
 
     /// Whether a request with this key was done.
     pub async fn knows_key(&self, user_id: i64, key: &IdempotencyKey) -> Result<bool, StoreError> {
-        on!(self, store => store.knows_key(user_id, key))
+        on!(self, "knows_key", store => store.knows_key(user_id, key)).await
     }
 
     /// The newest of a user's tasks, at most `most` of them, at one moment.
     pub async fn load_view(&self, user_id: i64, most: usize, wrote: Option<Mark>) -> Result<View, StoreError> {
-        on!(self, store => store.load_view(user_id, most, wrote))
+        on!(self, "load_view", store => store.load_view(user_id, most, wrote)).await
     }
 
     /// The accounts that were imported from `source`: their ids here by their ids there.
     pub async fn imported_accounts(&self, source: &str) -> Result<HashMap<i64, i64>, StoreError> {
-        on!(self, store => store.imported_accounts(source))
+        on!(self, "imported_accounts", store => store.imported_accounts(source)).await
     }
 
     /// Makes accounts of `source` that are not here yet, and returns the ids of all in their order; none where another account has the
@@ -294,17 +337,17 @@ impl Store {
         source: &str,
         accounts: Vec<ImportedAccount>,
     ) -> Result<Vec<Option<i64>>, StoreError> {
-        on!(self, store => store.import_accounts(source, accounts))
+        on!(self, "import_accounts", store => store.import_accounts(source, accounts)).await
     }
 
     /// The last row of `source` whose task is here, with those of all rows before it; [`i64::MIN`] if there is none.
     pub async fn imported_up_to(&self, source: &str) -> Result<i64, StoreError> {
-        on!(self, store => store.imported_up_to(source))
+        on!(self, "imported_up_to", store => store.imported_up_to(source)).await
     }
 
     /// Makes the tasks of `source` up to a row that are not here yet. Those up to [`Store::imported_up_to`] need not be among `tasks`, which
     /// are in the order of their rows.
     pub async fn import_tasks(&self, source: &str, tasks: Vec<ImportedTask>, up_to: i64) -> Result<(), StoreError> {
-        on!(self, store => store.import_tasks(source, tasks, up_to))
+        on!(self, "import_tasks", store => store.import_tasks(source, tasks, up_to)).await
     }
 }

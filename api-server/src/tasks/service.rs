@@ -7,6 +7,7 @@ use std::{
 };
 
 use axum::body::Bytes;
+use tracing::Span;
 
 use crate::{
     id::TaskId,
@@ -18,6 +19,7 @@ use crate::{
         summary::Summary,
         views::{Entry, Views},
     },
+    trace::{span, traced},
 };
 
 /// A page of tasks: `{"items": […], "next_cursor": …}`.
@@ -135,7 +137,8 @@ impl Tasks {
         {
             return Err(StoreError::QuotaExceeded);
         }
-        self.views.write(user_id, operations, idempotency).await
+        let span = span_of(&operations);
+        traced(span, self.views.write(user_id, operations, idempotency)).await
     }
 
     /// Whether a request came before, and is only to be answered again.
@@ -144,6 +147,18 @@ impl Tasks {
             Some(idempotency) => self.store.knows_key(user_id, &idempotency.key).await,
             None => Ok(false),
         }
+    }
+}
+
+/// The span of a request's changes (plan section 5.2).
+fn span_of(operations: &[Operation]) -> Span {
+    match operations {
+        [Operation::Create(task)] => {
+            span!("createTask", task.priority = task.priority.as_str(), task.status = task.status.as_str())
+        }
+        [Operation::Update { .. }] => span!("updateTask"),
+        [Operation::Delete { .. }] => span!("deleteTask"),
+        _ => span!("changeTasks", task.operations = operations.len()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Writes of tasks: the arrays that `apply_operations` takes (see migration 8), and the rows that it returns.
 
+use std::iter;
+
 use jiff::Timestamp;
 use tokio_postgres::{Row, types::ToSql};
 
@@ -35,7 +37,9 @@ impl Postgres {
         let Some(Idempotency { key, fingerprint }) = idempotency else {
             return self.writer.apply(user_id, operations).await;
         };
-        let columns = Columns::of([(user_id, operations.as_slice())].into_iter());
+        let traceparent = self.writer.traceparent();
+        let asked = Asked { user_id, operations: &operations, traceparent: traceparent.as_deref() };
+        let columns = Columns::of(iter::once(asked));
         let events = self.writer.events();
         let (key, fingerprint) = (key.as_str(), fingerprint.as_slice());
         let mut params = columns.params(&events);
@@ -66,6 +70,13 @@ pub(super) fn repeatable<'a>(operations: impl IntoIterator<Item = &'a Operation>
 
 type Param<'a> = &'a (dyn ToSql + Sync);
 
+/// A request's operations.
+pub(super) struct Asked<'a> {
+    pub(super) user_id: i64,
+    pub(super) operations: &'a [Operation],
+    pub(super) traceparent: Option<&'a str>,
+}
+
 /// Operations as `apply_operations` takes them.
 #[derive(Debug, Default)]
 pub(super) struct Columns<'a> {
@@ -84,12 +95,14 @@ pub(super) struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// The operations of users.
-    pub(super) fn of(requests: impl Iterator<Item = (i64, &'a [Operation])>) -> Self {
+    /// The operations of requests.
+    pub(super) fn of(requests: impl Iterator<Item = Asked<'a>>) -> Self {
         let mut columns = Self::default();
-        for (user_id, operations) in requests {
+        for Asked { user_id, operations, traceparent } in requests {
             for operation in operations {
-                columns.push(user_id, operation);
+                columns.user_ids.push(user_id);
+                columns.traceparents.push(traceparent);
+                columns.push(operation);
             }
         }
         columns
@@ -114,9 +127,7 @@ impl<'a> Columns<'a> {
         ]
     }
 
-    fn push(&mut self, user_id: i64, operation: &'a Operation) {
-        self.user_ids.push(user_id);
-        self.traceparents.push(None);
+    fn push(&mut self, operation: &'a Operation) {
         match operation {
             Operation::Create(task) => {
                 self.target("create", None, None);

@@ -37,7 +37,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Config, Row};
 
-use super::{Mark, NewUser, ShardConfig, StoreError, Written};
+use super::{Mark, NewUser, ShardConfig, StoreError, StoreMetrics, Written};
 use crate::auth::model::User;
 use migrate::ShardNumber;
 pub use outbox::{Backlog, Event, Outbox, Relayed};
@@ -79,15 +79,23 @@ struct Postgres {
 }
 
 impl Postgres {
-    fn new(config: &ShardConfig, shard: ShardNumber, retention: Option<Duration>, events: bool) -> Self {
+    fn new(
+        config: &ShardConfig,
+        shard: ShardNumber,
+        retention: Option<Duration>,
+        events: bool,
+        metrics: &StoreMetrics,
+    ) -> Self {
         let ShardConfig { primary, replicas } = config;
         let config = pool::tuned(primary);
         Self {
             shard,
-            primary: Pool::new(config.clone(), READERS),
-            writer: Arc::new(Writer::new(config.clone(), events)),
+            primary: Pool::new(config.clone(), READERS, metrics.pool("primary", shard.number)),
+            writer: Arc::new(Writer::new(config.clone(), events, metrics.writer(shard.number))),
             retention,
-            replicas: replicas.as_ref().map(pool::tuned).map(Replicas::new),
+            replicas: replicas
+                .as_ref()
+                .map(|config| Replicas::new(pool::tuned(config), metrics.pool("replicas", shard.number))),
             config,
             // Two processes with one number would only see each other's rows.
             instance: getrandom::u64().unwrap_or_default().cast_signed(),

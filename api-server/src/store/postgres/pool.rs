@@ -23,7 +23,10 @@ use tokio_postgres::{
     types::ToSql,
 };
 
-use crate::background;
+use crate::{
+    background,
+    store::metrics::{Counted, PoolMetrics},
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -193,6 +196,7 @@ pub(super) struct Pool {
     config: Config,
     slots: Vec<Mutex<Option<Arc<Connection>>>>,
     next: AtomicUsize,
+    metrics: PoolMetrics,
 }
 
 impl fmt::Debug for Pool {
@@ -207,17 +211,19 @@ struct Connection {
     statements: SyncMutex<HashMap<String, Statement>>,
     /// Not to be used again: it hangs, or leads to a server that takes no writes.
     retired: AtomicBool,
+    _counted: Counted,
 }
 
 impl Pool {
     /// So many connections, each made when it is first used. `config` is [`tuned`].
-    pub(super) fn new(config: Config, size: usize) -> Self {
+    pub(super) fn new(config: Config, size: usize, metrics: PoolMetrics) -> Self {
         let slots = std::iter::repeat_with(Mutex::default).take(size).collect();
-        Self { config, slots, next: AtomicUsize::new(0) }
+        Self { config, slots, next: AtomicUsize::new(0), metrics }
     }
 
     /// Runs a statement, which must be over at `deadline`.
     pub(super) async fn query(&self, sql: &str, params: Params<'_>, deadline: Instant) -> Result<Vec<Row>, Failure> {
+        let _counted = Counted::of(&self.metrics.statements);
         let began = Instant::now();
         let late = |what| Failure::timed_out(what, deadline - began);
         let connection = timeout_at(deadline, self.connection())
@@ -251,6 +257,7 @@ impl Pool {
             client: connect(&self.config).await?,
             statements: SyncMutex::default(),
             retired: AtomicBool::new(false),
+            _counted: Counted::of(&self.metrics.connections),
         });
         Ok(Arc::clone(slot.insert(connection)))
     }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_postgres::{Config, Row};
 
 use super::pool::{Params, Pool};
-use crate::store::Mark;
+use crate::store::{Mark, metrics::PoolMetrics};
 
 /// What a read waits for a replica before it asks the primary.
 const REPLICA_PATIENCE: Duration = Duration::from_secs(1);
@@ -28,8 +28,8 @@ pub(super) struct Replicas {
 
 impl Replicas {
     /// `config` is [`super::pool::tuned`].
-    pub(super) fn new(config: Config) -> Self {
-        Self { pool: Pool::new(config, CONNECTIONS), began: Instant::now(), rest_until: AtomicU64::new(0) }
+    pub(super) fn new(config: Config, metrics: PoolMetrics) -> Self {
+        Self { pool: Pool::new(config, CONNECTIONS, metrics), began: Instant::now(), rest_until: AtomicU64::new(0) }
     }
 
     /// The rows, unless the replicas are away or lag behind `wrote`.

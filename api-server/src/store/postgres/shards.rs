@@ -14,7 +14,7 @@ use crate::{
     id::TaskId,
     store::{
         Idempotency, IdempotencyKey, ImportedAccount, ImportedTask, ListRequest, Mark, NewUser, Operation, Outcome,
-        PostgresOptions, SearchRequest, StoreError, View, Written,
+        PostgresOptions, SearchRequest, StoreError, StoreMetrics, View, Written,
     },
     tasks::{model::Task, summary::Summary},
 };
@@ -27,10 +27,10 @@ pub(in crate::store) struct Shards {
 }
 
 impl Shards {
-    pub(in crate::store) fn new(options: &PostgresOptions, events: bool) -> Self {
+    pub(in crate::store) fn new(options: &PostgresOptions, events: bool, metrics: &StoreMetrics) -> Self {
         let PostgresOptions { first, others, retention } = options;
         let of = others.len() + 1;
-        let open = |number, config| Postgres::new(config, ShardNumber { number, of }, *retention, events);
+        let open = |number, config| Postgres::new(config, ShardNumber { number, of }, *retention, events, metrics);
         Self {
             first: open(0, first),
             others: others.iter().zip(1..).map(|(config, number)| open(number, config)).collect(),

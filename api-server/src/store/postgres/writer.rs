@@ -6,21 +6,24 @@
 use std::{
     collections::VecDeque,
     fmt, slice,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicI64},
     time::Duration,
 };
+
+use prometheus_client::metrics::gauge::Gauge;
 
 use tokio::{sync::oneshot, time::Instant};
 use tokio_postgres::{Config, Row};
 
 use super::{
     PATIENCE, Tries,
-    changes::{self, Applied, Columns, repeatable},
+    changes::{self, Applied, Asked, Columns, repeatable},
     pool::{Effect, Failure, Params, Pool},
 };
 use crate::{
     background,
-    store::{Operation, StoreError},
+    store::{Operation, StoreError, metrics::WriterMetrics},
+    trace,
 };
 
 /// How many operations go together at most; a request is never divided.
@@ -48,6 +51,7 @@ pub(super) struct Writer {
     /// Whether changes of tasks are written to the outbox.
     events: bool,
     queue: Mutex<Queue>,
+    waiting: Gauge<i64, AtomicI64>,
 }
 
 #[derive(Default)]
@@ -63,6 +67,8 @@ struct Queue {
 struct Request {
     user_id: i64,
     operations: Vec<Operation>,
+    /// The trace that they belong to.
+    traceparent: Option<String>,
     deadline: Instant,
     answer: oneshot::Sender<Result<Applied, StoreError>>,
 }
@@ -75,13 +81,19 @@ impl fmt::Debug for Writer {
 
 impl Writer {
     /// `config` is [`super::pool::tuned`].
-    pub(super) fn new(config: Config, events: bool) -> Self {
-        Self { pool: Pool::new(config, CONNECTIONS), events, queue: Mutex::default() }
+    pub(super) fn new(config: Config, events: bool, metrics: WriterMetrics) -> Self {
+        let WriterMetrics { pool, waiting } = metrics;
+        Self { pool: Pool::new(config, CONNECTIONS, pool), events, queue: Mutex::default(), waiting }
     }
 
     /// Whether changes of tasks are written to the outbox.
     pub(super) fn events(&self) -> bool {
         self.events
+    }
+
+    /// The trace that the request at hand belongs to, where changes are told.
+    pub(super) fn traceparent(&self) -> Option<String> {
+        self.events.then(trace::traceparent).flatten()
     }
 
     /// Runs a write. During a failover it is tried again for as long as a client would wait, if it did nothing or may do it twice.
@@ -123,7 +135,8 @@ impl Writer {
         operations: Vec<Operation>,
     ) -> Result<Applied, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let request = Request { user_id, operations, deadline: Instant::now() + PATIENCE, answer };
+        let (traceparent, deadline) = (self.traceparent(), Instant::now() + PATIENCE);
+        let request = Request { user_id, operations, traceparent, deadline, answer };
         if self.enqueue(request)? {
             // A task of its own: whoever began it may hang up, and the others in the group must not suffer from that.
             let writer = Arc::clone(self);
@@ -145,6 +158,7 @@ impl Writer {
         }
         queue.operations += request.operations.len();
         queue.waiting.push_back(request);
+        self.note_waiting(&queue);
         let more = queue.wants_more(Instant::now());
         queue.working += usize::from(more);
         Ok(more)
@@ -162,12 +176,17 @@ impl Writer {
             }
             group.extend(queue.waiting.pop_front());
         }
+        self.note_waiting(&queue);
         queue.operations -= group.iter().map(|request| request.operations.len()).sum::<usize>();
         if group.is_empty() {
             queue.working -= 1;
             return None;
         }
         Some(group)
+    }
+
+    fn note_waiting(&self, queue: &Queue) {
+        self.waiting.set(i64::try_from(queue.waiting.len()).unwrap_or(i64::MAX));
     }
 
     async fn write_group(&self, group: Vec<Request>) {
@@ -185,8 +204,11 @@ impl Writer {
 
     async fn write_together(&self, group: &[Request]) -> Result<Vec<Row>, Failure> {
         let Some(deadline) = group.iter().map(|request| request.deadline).min() else { return Ok(Vec::new()) };
-        let requests = group.iter().map(|Request { user_id, operations, .. }| (*user_id, operations.as_slice()));
-        let columns = Columns::of(requests);
+        let columns = Columns::of(group.iter().map(|Request { user_id, operations, traceparent, .. }| Asked {
+            user_id: *user_id,
+            operations,
+            traceparent: traceparent.as_deref(),
+        }));
         let repeatable = repeatable(group.iter().flat_map(|request| &request.operations));
         self.write_until(deadline, repeatable, changes::APPLY, &columns.params(&self.events)).await
     }
@@ -249,7 +271,7 @@ mod tests {
     fn request(operations: usize, deadline: Instant) -> Request {
         let id = TaskId::new(1 << 21).unwrap();
         let operations = vec![Operation::Delete { id, expected: None }; operations];
-        Request { user_id: 1, operations, deadline, answer: oneshot::channel().0 }
+        Request { user_id: 1, operations, traceparent: None, deadline, answer: oneshot::channel().0 }
     }
 
     /// Whether each of these requests has a group begun.
@@ -264,7 +286,7 @@ mod tests {
 
     #[test]
     fn who_waits_goes_together_up_to_a_bound() {
-        let writer = Writer::new(Config::new(), false);
+        let writer = Writer::new(Config::new(), false, WriterMetrics::default());
         assert_eq!(enqueue(&writer, &[1]), [true]);
         assert_eq!(next(&writer), Some(vec![1]));
         assert_eq!(enqueue(&writer, &[2, 100, 26]), [false, false, true], "the second group is full");
@@ -280,7 +302,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_a_group_that_hangs_goes_beside_it() {
-        let writer = Writer::new(Config::new(), false);
+        let writer = Writer::new(Config::new(), false, WriterMetrics::default());
         enqueue(&writer, &[1]);
         next(&writer);
         let came = Instant::now() - HANGS * 2;
@@ -291,7 +313,7 @@ mod tests {
 
     #[test]
     fn no_more_wait_than_get_their_turn() {
-        let writer = Writer::new(Config::new(), false);
+        let writer = Writer::new(Config::new(), false, WriterMetrics::default());
         enqueue(&writer, &[1; MOST_WAITING]);
         assert!(matches!(writer.enqueue(request(1, Instant::now())), Err(StoreError::Overloaded)));
         writer.next_group();

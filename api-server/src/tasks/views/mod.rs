@@ -46,7 +46,9 @@ use crate::{
     bounded::Bounded,
     cache_metrics::LevelMetrics,
     channel::{Audience, Channel, News},
+    server::current::Current,
     store::{Idempotency, Mark, Operation, Outcome, SearchRequest, Store, StoreError, Written},
+    trace::span,
 };
 pub use shared::SharedViews;
 use slot::{Found, Slot};
@@ -198,7 +200,7 @@ impl Views {
     ) -> Result<Written<Vec<Outcome>>, StoreError> {
         let views = Arc::clone(self);
         let write = async move { views.write_through(user_id, operations, idempotency.as_ref()).await };
-        tokio::spawn(write.in_current_span()).await.unwrap_or_else(|error| {
+        tokio::spawn(Current::carried_into(write).in_current_span()).await.unwrap_or_else(|error| {
             self.unsure(user_id);
             Err(StoreError::Unknown(format!("the task that wrote has ended: {error}")))
         })
@@ -233,7 +235,7 @@ impl Views {
         self.slots.resize(user_id, slot.bytes());
         let written = written?;
         if let Some(mark) = written.mark {
-            self.announce(user_id, mark).await;
+            self.announce(user_id, mark).instrument(span!("cache.invalidate")).await;
         }
         Ok(written)
     }
