@@ -38,7 +38,7 @@ async fn show(browser: &PathBuf, url: &str) -> Shown {
         .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"])
         // No name is found: whatever the page needs, it has from the address that it came from.
-        .arg("--host-resolver-rules=MAP * ~NOTFOUND")
+        .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
         .arg(format!("--user-data-dir={}", profile.display()))
         .args(["--enable-logging=stderr", "--virtual-time-budget=20000", "--dump-dom", url])
         .stdin(Stdio::null())
