@@ -57,13 +57,13 @@ impl Form {
         }
     }
 
-    /// A query string's pairs. An empty value is as good as none.
+    /// A query string's pairs.
     pub fn query(pairs: Vec<(String, String)>) -> Result<Self, ApiError> {
         let mut form = Self::default();
         for (name, value) in pairs {
             if form.fields.contains_key(&name) {
                 form.errors.push(FieldError { field: Cow::Owned(name), message: "is there twice".to_owned() });
-            } else if !value.is_empty() {
+            } else {
                 form.fields.insert(name, Value::String(value));
             }
         }

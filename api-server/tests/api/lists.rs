@@ -104,6 +104,7 @@ async fn searches_find_words(api: Api) {
     }
     let wrong = async |query: &str| user.get(&format!("/api/tasks/search?{query}")).await.wrong_fields();
     assert_eq!(wrong("").await, ["q"]);
+    assert_eq!(user.get("/api/tasks?status=&priority=").await.wrong_fields(), ["status", "priority"]);
     assert_eq!(wrong("q=&limit=0").await, ["q", "limit"]);
     assert_eq!(wrong(&format!("q={}", "x".repeat(201))).await, ["q"]);
 }
