@@ -19,6 +19,8 @@ services=$("$root/dev/test-services.sh" start 3>&-)
 eval "$services"
 
 printf '==> Tests (15 min)\n'
+# Checkouts may share what is compiled; the snapshots are this one's.
+export INSTA_WORKSPACE_ROOT=$root
 export KUBE_CONTEXT=$context TASKPLATFORM_GATEWAY_NODE_PORT=30081 TASKPLATFORM_GATEWAY_PORT=$test_gateway_port
 status=0
 cargo test --release --locked --workspace --no-fail-fast --manifest-path "$root/Cargo.toml" 2>&1 </dev/null | tee "$log" || status=$?

@@ -67,12 +67,12 @@ async fn lists_filter(api: Api) {
 /// Reads a list to its end.
 pub(crate) async fn walk(user: &Client, query: &str) -> Vec<Value> {
     let mut items = Vec::new();
-    let mut cursor = String::new();
+    let mut rest = String::new();
     loop {
-        let page = user.get(&format!("/api/tasks?{query}&cursor={cursor}")).await.expect(StatusCode::OK);
+        let page = user.get(&format!("/api/tasks?{query}{rest}")).await.expect(StatusCode::OK);
         items.extend(page["items"].as_array().unwrap().iter().cloned());
         match page["next_cursor"].as_str() {
-            Some(next) => next.clone_into(&mut cursor),
+            Some(next) => rest = format!("&cursor={next}"),
             None => return items,
         }
     }
