@@ -15,11 +15,14 @@ const CORES: usize = 4;
 
 static RUNTIME: LazyLock<Option<Runtime>> = LazyLock::new(|| {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    Builder::new_multi_thread()
-        .worker_threads(cores.div_ceil(CORES))
-        .thread_name("background")
-        .enable_all()
-        .build()
+    let mut builder = Builder::new_multi_thread();
+    let runtime = builder.worker_threads(cores.div_ceil(CORES)).thread_name("background").enable_all().build();
+    runtime
+        .inspect_err(|error| {
+            tracing::warn!(
+                "can't start threads for databases and caches, which share those of requests and are slower: {error}"
+            );
+        })
         .ok()
 });
 

@@ -17,8 +17,8 @@ use tokio::{
     time::{error::Elapsed, timeout},
 };
 
-/// So many requests a core have their turn at once. With 128, of 500 that come at once the slowest wait a fifth longer; with 16, groups of
-/// writes become small, and all of them wait.
+/// So many requests a core have their turn at once. On PostgreSQL, the slowest twentieth of 500 took 71 ms with 128, 51 with
+/// 64, and 37 with 16, which cost a tenth of the throughput: groups of writes become small.
 const TURNS_A_CORE: usize = 48;
 /// For so long a request keeps its turn.
 const TURN: Duration = Duration::from_millis(100);

@@ -22,7 +22,8 @@ pub(super) const APPLY: &str =
     ORDER BY o.operation";
 /// Calls `apply_once` with [`Columns::params`], and the user, key and fingerprint after them.
 const APPLY_ONCE: &str = "SELECT o.replayed, (o.done).* FROM apply_once(
-    $14, $15, $16, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS o";
+    $14, $15, $16, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS o
+    ORDER BY (o.done).operation";
 
 /// What became of a request.
 pub(super) type Applied = Written<Vec<Outcome>>;

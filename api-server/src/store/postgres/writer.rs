@@ -11,7 +11,6 @@ use std::{
 };
 
 use prometheus_client::metrics::gauge::Gauge;
-
 use tokio::{sync::oneshot, time::Instant};
 use tokio_postgres::{Config, Row};
 
