@@ -1,5 +1,4 @@
-//! What happens around every request: an id, a place among those worked on, a time limit, a line in the log and a place in the
-//! metrics.
+//! What happens around every request: an id, a time limit, a line in the log and a place in the metrics.
 
 use std::{
     convert::Infallible,
@@ -28,6 +27,7 @@ use crate::{
     server::{
         compress::{Encoding, compress},
         current::{Current, REQUEST_ID},
+        exchange::Came,
     },
     trace::{self, span},
 };
@@ -74,13 +74,13 @@ where
         let current = Current::of(request.headers());
         let seen = Seen::of(&request);
         let id = current.request_id().clone();
-        // It does nothing before it is polled, so also before it has a place.
+        // How long it took is what its client saw, so the wait for its turn counts.
+        let begun = request.extensions().get::<Came>().map_or_else(Instant::now, |Came(came)| *came);
         let span = seen.span(request.headers());
         let accepted = Encoding::accepted(request.headers());
         let checked = limits::check(request.uri(), request.headers());
         let answer = self.inner.call(request).instrument(span.clone());
         Box::pin(current.scope(async move {
-            let begun = Instant::now();
             let answer = async {
                 checked?;
                 answer_in_time(&app, &seen, answer).await
@@ -107,19 +107,10 @@ async fn answer_in_time(
     seen: &Seen,
     answer: impl Future<Output = Result<Response, Infallible>>,
 ) -> Result<Response, ApiError> {
-    let answered = if seen.is_probe() {
-        // Whether this instance lives does not depend on how busy it is.
-        timeout(REQUEST_TIMEOUT, answer).await
-    } else if !app.lifecycle.is_started() {
+    if !app.lifecycle.is_started() && !seen.is_probe() {
         return Err(ApiError::unavailable("this instance starts: it waits for its database; try again"));
-    } else {
-        let place = app.places.enter().await.map_err(|_| {
-            app.metrics.shed.requests.inc();
-            ApiError::unavailable("too many requests at once; try again")
-        })?;
-        place.work(REQUEST_TIMEOUT, answer).await
-    };
-    match answered {
+    }
+    match timeout(REQUEST_TIMEOUT, answer).await {
         Ok(Ok(response)) => Ok(response),
         Err(_) => Err(ApiError::unavailable("this took too long; try again")),
     }

@@ -7,7 +7,7 @@ use std::{
     convert::Infallible,
     future::poll_fn,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -32,14 +32,16 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpStream,
-    time::{Instant, Sleep, sleep_until, timeout},
+    time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
+
+use crate::server::places::{Place, TURN};
 
 /// How long a connection may be idle. nginx closes idle connections to this side after 30 s: if this side were first, a request could
 /// meet the closing one.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long a request's head may take, from its first byte.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take to read an answer that does not fit into the sockets' buffers.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -61,43 +63,50 @@ pub(super) enum After {
     Closed,
 }
 
-/// How requests on a connection are answered.
-pub(super) struct Exchange {
-    router: Router,
+/// When the request at hand came, where it had to wait before it was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Came(pub(super) Instant);
+
+/// A request and its answer, and what the client sends meanwhile.
+pub(super) struct Exchange<'c> {
+    router: &'c Router,
     keep_alive: bool,
+    place: Option<Place<'c>>,
+    came: Option<Came>,
 }
 
-impl Exchange {
-    /// By `router`.
-    pub(super) fn new(router: Router) -> Self {
-        Self { router, keep_alive: true }
+impl<'c> Exchange<'c> {
+    /// Answers by `router`; without `keep_alive` the connection is closed then.
+    pub(super) fn new(router: &'c Router, keep_alive: bool) -> Self {
+        Self { router, keep_alive, place: None, came: None }
     }
 
-    /// The first by `router`, and then the connection is closed.
-    pub(super) fn only_one(router: Router) -> Self {
-        Self { router, keep_alive: false }
+    /// It has `place`, and its turn for as long as it uses it.
+    pub(super) fn in_place(self, place: Place<'c>) -> Self {
+        Self { place: Some(place), ..self }
     }
 
-    /// How long a request may be waited for.
-    pub(super) fn patience(&self) -> Duration {
-        if self.keep_alive { IDLE_TIMEOUT } else { HEAD_TIMEOUT }
+    /// The request waits since it `came`.
+    pub(super) fn since(self, came: Instant) -> Self {
+        Self { came: Some(Came(came)), ..self }
     }
 
     /// Answers what comes on `stream`, of which `read` was read already. Once `closing` is over, the connection is closed after the
     /// request at hand.
     pub(super) async fn run(
-        &self,
+        mut self,
         stream: TcpStream,
         read: Bytes,
         mut closing: Pin<&mut impl FusedFuture<Output = ()>>,
     ) -> After {
-        let state = Arc::new(State::default());
+        let state = Arc::new(State { came: Mutex::new(self.came), ..State::default() });
         let io = Io { stream: TokioIo::new(stream), read, state: Arc::clone(&state) };
         let service = Tracked { router: self.router.clone(), state: Arc::clone(&state) };
         let connection =
             http1::Builder::new().keep_alive(self.keep_alive).max_buf_size(MAX_HEAD).serve_connection(io, service);
         let mut connection = Some(connection);
         let began = Instant::now();
+        let mut turn = pin!(sleep(TURN));
         let mut limit: Option<(Waiting, Pin<Box<Sleep>>)> = None;
         poll_fn(|cx| {
             let Some(http) = connection.as_mut() else { return Poll::Ready(After::Closed) };
@@ -111,6 +120,12 @@ impl Exchange {
                 return Poll::Ready(After::Closed);
             }
             let waiting = state.waiting();
+            // Others need the turn more than one that waits for its client, or for long.
+            if let Some(place) = self.place.as_mut().filter(|place| place.has_turn())
+                && (waiting != Waiting::Handler || turn.as_mut().poll(cx).is_ready())
+            {
+                place.give_turn();
+            }
             let timeout = match waiting {
                 Waiting::Handler => return Poll::Pending,
                 Waiting::Nothing => return Poll::Ready(rest(connection.take())),
@@ -173,6 +188,8 @@ struct State {
     closing: AtomicBool,
     /// The body of the request at hand, if its handler did not read it.
     unread: Mutex<Option<Incoming>>,
+    /// For the first request.
+    came: Mutex<Option<Came>>,
 }
 
 impl State {
@@ -281,7 +298,10 @@ impl Service<Request<Incoming>> for Tracked {
         self.state.handling.store(true, Relaxed);
         let handling = Handling(Arc::clone(&self.state));
         let may_rest = request.version() == Version::HTTP_11 && !closes(request.headers());
-        let request = request.map(|body| RequestBody::wrap(body, &self.state));
+        let mut request = request.map(|body| RequestBody::wrap(body, &self.state));
+        if let Some(came) = self.state.came.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            request.extensions_mut().insert(came);
+        }
         let answer = tower_service::Service::call(&mut self.router.clone(), request);
         Box::pin(async move {
             let mut answer = answer.await?;

@@ -51,8 +51,9 @@ pub async fn run(app: Arc<App>, config: &Config) -> Result<(), StartError> {
     let caches = tokio::spawn(keep_caches(Arc::clone(&app)));
     let connections = Connections::default();
     let bound = Bound {
-        most: places::to_size(config.max_connections),
-        beyond: router::beyond(Arc::clone(&app)),
+        connections: places::to_size(config.max_connections),
+        beyond: router::refusing(Arc::clone(&app), "connections"),
+        overloaded: router::refusing(Arc::clone(&app), "requests"),
         app: Arc::clone(&app),
     };
     tokio::spawn(connections.clone().accept(api, router::api(Arc::clone(&app))?, Some(bound)));

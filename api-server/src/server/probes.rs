@@ -18,6 +18,16 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(health)).routes(routes!(ready))
 }
 
+/// How probes' requests begin.
+const REQUESTS: [&str; 4] = ["GET /api/health ", "GET /api/ready ", "HEAD /api/health ", "HEAD /api/ready "];
+/// So much of a request tells whether it is a probe.
+pub const LONGEST: usize = "HEAD /api/health ".len();
+
+/// Whether a request that begins with `beginning` is a probe.
+pub fn is_one(beginning: &[u8]) -> bool {
+    REQUESTS.iter().any(|request| beginning.starts_with(request.as_bytes()))
+}
+
 /// It is well.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Health {

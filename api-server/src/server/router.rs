@@ -23,10 +23,10 @@ pub fn api(app: Arc<App>) -> Result<Router, StartError> {
     Ok(routes::api()?.layer(DefaultBodyLimit::max(MAX_BODY)).layer(AroundLayer(Arc::clone(&app))).with_state(app))
 }
 
-/// What answers on connections beyond those that are served: probes, since this instance lives, and that there are too many.
-pub fn beyond(app: Arc<App>) -> Router {
+/// What answers where more would be too much: probes, since this instance lives, and that there are too many of `what`.
+pub fn refusing(app: Arc<App>, what: &'static str) -> Router {
     Router::from(probes::routes())
-        .fallback(async || ApiError::unavailable("too many connections at once; try again"))
+        .fallback(async move || ApiError::unavailable(format!("too many {what} at once; try again")))
         .layer(AroundLayer(Arc::clone(&app)))
         .with_state(app)
 }
