@@ -10,7 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 
 /// So many failures in a row open the breaker.
 const FAILURES: u32 = 5;
-/// How long it stays open. Then one call tries, and the others follow if it succeeds.
+/// How long it stays open. Then one call tries, and the others follow if it succeeds. A call that takes longer is not waited for: the next
+/// tries too.
 const REST: Duration = Duration::from_secs(1);
 
 /// See the module.
@@ -29,8 +30,8 @@ enum State {
     Closed(u32),
     /// None does, until then.
     Open(Instant),
-    /// One does.
-    Trying,
+    /// One does; the next may then.
+    Trying(Instant),
 }
 
 /// Why a call gave no result.
@@ -60,28 +61,29 @@ impl Breaker {
 
     /// Makes a call, unless too many failed.
     pub async fn call<T, E: fmt::Display>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, Broken<E>> {
-        if !self.admits() {
-            return Err(Broken::Open);
-        }
-        let given_up = GivenUp(Some(self));
+        let begun = self.begin().ok_or(Broken::Open)?;
         let result = call.await;
-        given_up.finished();
         match &result {
-            Ok(_) => self.succeeded(),
-            Err(error) => self.failed(error),
+            Ok(_) => begun.succeeded(),
+            Err(error) => begun.failed(error),
         }
         result.map_err(Broken::Failed)
+    }
+
+    /// A call that its caller makes, unless too many failed.
+    pub fn begin(&self) -> Option<Call<'_>> {
+        self.admits().then_some(Call(Some(self)))
     }
 
     fn admits(&self) -> bool {
         let mut state = self.state();
         match *state {
             State::Closed(_) => true,
-            State::Open(until) if Instant::now() >= until => {
-                *state = State::Trying;
+            State::Open(until) | State::Trying(until) if Instant::now() >= until => {
+                *state = State::Trying(Instant::now() + REST);
                 true
             }
-            State::Open(_) | State::Trying => false,
+            State::Open(_) | State::Trying(_) => false,
         }
     }
 
@@ -105,14 +107,14 @@ impl Breaker {
             }
             // Those that began before it opened don't keep it open for longer.
             State::Open(until) => State::Open(until),
-            State::Trying => State::Open(Instant::now() + REST),
+            State::Trying(_) => State::Open(Instant::now() + REST),
         };
     }
 
     /// Whoever called has gone, which says nothing about the dependency. The next one may try.
     fn given_up(&self) {
         let mut state = self.state();
-        if matches!(*state, State::Trying) {
+        if matches!(*state, State::Trying(_)) {
             *state = State::Open(Instant::now());
         }
     }
@@ -123,15 +125,27 @@ impl Breaker {
     }
 }
 
-struct GivenUp<'a>(Option<&'a Breaker>);
+/// A call that is under way. Dropped, it says nothing about the dependency.
+#[derive(Debug)]
+pub struct Call<'b>(Option<&'b Breaker>);
 
-impl GivenUp<'_> {
-    fn finished(mut self) {
-        self.0 = None;
+impl Call<'_> {
+    /// The dependency answered.
+    pub fn succeeded(mut self) {
+        if let Some(breaker) = self.0.take() {
+            breaker.succeeded();
+        }
+    }
+
+    /// It did not.
+    pub fn failed(mut self, error: &dyn fmt::Display) {
+        if let Some(breaker) = self.0.take() {
+            breaker.failed(error);
+        }
     }
 }
 
-impl Drop for GivenUp<'_> {
+impl Drop for Call<'_> {
     fn drop(&mut self) {
         if let Some(breaker) = self.0 {
             breaker.given_up();
@@ -189,6 +203,16 @@ mod tests {
         };
         assert_eq!(breaker.call(during).await, Ok(()));
         assert_eq!(open.get(), 0);
+        assert_eq!(succeed(&breaker).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_hangs_keeps_nobody_from_trying() {
+        let breaker = Breaker::new("test", Gauge::default());
+        rested(&breaker);
+        let _hangs = breaker.begin().unwrap();
+        assert!(breaker.begin().is_none());
+        *breaker.state() = State::Trying(Instant::now());
         assert_eq!(succeed(&breaker).await, Ok(()));
     }
 

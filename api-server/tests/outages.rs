@@ -278,6 +278,36 @@ async fn the_pooler_dies_and_comes_back() {
     }
 }
 
+#[tokio::test]
+async fn a_database_that_stays_away_is_not_waited_for_by_all() {
+    let Some((services, _turn)) = services("a_database_that_stays_away_is_not_waited_for_by_all").await else { return };
+    let api = Api::on(&services).await;
+    let user = api.user().await;
+    let write = async || {
+        let began = Instant::now();
+        assert_unavailable(user.post("/api/tasks", json!({"title": "away"})).await, began);
+        began.elapsed()
+    };
+    // A write reads first whether its user has room for one more.
+    let open = r#"database_circuit_breaker_open{pool="primary",shard="0"}"#;
+    assert!(api.metric(open).await < 1.0);
+    Services::control("pooler", "stop").await;
+    eventually("the breaker opens", async || {
+        join_all((0..8).map(|_| write())).await;
+        (api.metric(open).await > 0.0).then_some(())
+    })
+    .await;
+    let waited = join_all((0..4).map(|_| write())).await;
+    let at_once = waited.iter().filter(|waited| **waited < Duration::from_secs(1)).count();
+    assert!(at_once >= 3, "all but the one that tries are refused at once: {waited:?}");
+    Services::control("pooler", "start").await;
+    eventually("writes succeed again", async || {
+        (user.post("/api/tasks", json!({"title": "back"})).await.status == StatusCode::CREATED).then_some(())
+    })
+    .await;
+    assert!(api.metric(open).await < 1.0);
+}
+
 /// What a failover looks like from here: the primary takes no writes, then its connections break, then another one takes them.
 #[tokio::test]
 async fn a_primary_that_takes_no_writes_is_waited_for() {

@@ -18,7 +18,6 @@ use crate::{
     App,
     server::{
         exchange::{After, Exchange, HEAD_TIMEOUT, IDLE_TIMEOUT},
-        places::Overloaded,
         probes,
     },
 };
@@ -132,13 +131,11 @@ impl Connection {
             return exchange;
         }
         let came = Instant::now();
-        match places.enter().await {
-            Ok(place) => exchange.in_place(place).since(came),
-            Err(Overloaded) => {
-                bound.app.metrics.shed.requests.inc();
-                Exchange::new(&bound.overloaded, self.keep_alive).since(came)
-            }
-        }
+        let Ok(place) = places.enter().await else {
+            bound.app.metrics.shed.requests.inc();
+            return Exchange::new(&bound.overloaded, self.keep_alive).since(came);
+        };
+        exchange.in_place(place).since(came)
     }
 
     /// How long a request may be waited for.

@@ -13,6 +13,8 @@ const DURATION_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 
 
 /// The pool that writes.
 const WRITES: &str = "writes";
+/// The pool that reads where it writes.
+pub(super) const PRIMARY: &str = "primary";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OperationLabels {
@@ -33,13 +35,14 @@ pub struct StoreMetrics {
     connections: Family<PoolLabels, Gauge<i64, AtomicI64>>,
     statements: Family<PoolLabels, Gauge<i64, AtomicI64>>,
     waiting: Family<PoolLabels, Gauge<i64, AtomicI64>>,
+    breakers: Family<PoolLabels, Gauge<i64, AtomicI64>>,
 }
 
 impl Default for StoreMetrics {
     fn default() -> Self {
         let histogram = (|| Histogram::new(DURATION_BUCKETS)) as fn() -> Histogram;
-        let (connections, statements, waiting) = Default::default();
-        Self { operations: Family::new_with_constructor(histogram), connections, statements, waiting }
+        let (connections, statements, waiting, breakers) = Default::default();
+        Self { operations: Family::new_with_constructor(histogram), connections, statements, waiting, breakers }
     }
 }
 
@@ -54,6 +57,8 @@ impl StoreMetrics {
         registry.register("database_pool_statements", statements, self.statements.clone());
         let waiting = "Requests whose changes wait for those of others to be written";
         registry.register("database_pool_waiting", waiting, self.waiting.clone());
+        let breakers = "1 while requests are refused, as the primary was away for as long as they wait for it";
+        registry.register("database_circuit_breaker_open", breakers, self.breakers.clone());
     }
 
     /// Notes how an operation went.
@@ -74,7 +79,12 @@ impl StoreMetrics {
     /// The metrics of a writer.
     pub(super) fn writer(&self, shard: usize) -> WriterMetrics {
         let waiting = self.waiting.get_or_create_owned(&PoolLabels { pool: WRITES, shard });
-        WriterMetrics { pool: self.pool(WRITES, shard), waiting }
+        WriterMetrics { pool: self.pool(WRITES, shard), waiting, breaker: self.breaker(WRITES, shard) }
+    }
+
+    /// Shows whether what a pool leads to is left alone.
+    pub(super) fn breaker(&self, pool: &'static str, shard: usize) -> Gauge<i64, AtomicI64> {
+        self.breakers.get_or_create_owned(&PoolLabels { pool, shard })
     }
 }
 
@@ -85,6 +95,8 @@ pub(super) struct WriterMetrics {
     pub(super) pool: PoolMetrics,
     /// How many requests wait for those before them.
     pub(super) waiting: Gauge<i64, AtomicI64>,
+    /// Whether the primary is left alone.
+    pub(super) breaker: Gauge<i64, AtomicI64>,
 }
 
 /// The metrics of one pool of connections.

@@ -37,8 +37,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Config, Row};
 
-use super::{Mark, NewUser, ShardConfig, StoreError, StoreMetrics, Written};
-use crate::auth::model::User;
+use super::{Mark, NewUser, ShardConfig, StoreError, StoreMetrics, Written, metrics::PRIMARY};
+use crate::{
+    auth::model::User,
+    breaker::{Breaker, Call},
+};
 use migrate::ShardNumber;
 pub use outbox::{Backlog, Event, Outbox, Relayed};
 use pool::{Effect, Failure, Params, Pool};
@@ -70,6 +73,8 @@ struct Postgres {
     shard: ShardNumber,
     config: Config,
     primary: Pool,
+    /// Of reads: a primary that takes no writes may well answer those.
+    breaker: Breaker,
     replicas: Option<Replicas>,
     writer: Arc<Writer>,
     /// How long after their end months stay in the schema.
@@ -90,7 +95,8 @@ impl Postgres {
         let config = pool::tuned(primary);
         Self {
             shard,
-            primary: Pool::new(config.clone(), READERS, metrics.pool("primary", shard.number)),
+            primary: Pool::new(config.clone(), READERS, metrics.pool(PRIMARY, shard.number)),
+            breaker: Breaker::new("primary that is read from", metrics.breaker(PRIMARY, shard.number)),
             writer: Arc::new(Writer::new(config.clone(), events, metrics.writer(shard.number))),
             retention,
             replicas: replicas
@@ -183,17 +189,21 @@ impl Postgres {
     }
 
     async fn read_primary(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, StoreError> {
-        let mut tries = Tries::until(Instant::now() + PATIENCE);
+        self.try_primary(sql, params).await.map_err(|mut failure| {
+            // A read changes nothing, whatever became of it.
+            failure.effect = Effect::None;
+            failure.into()
+        })
+    }
+
+    async fn try_primary(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, Failure> {
+        let mut tries = Tries::until(Instant::now() + PATIENCE, &self.breaker)?;
         loop {
             let deadline = tries.deadline.min(Instant::now() + READ_TRY);
-            match self.primary.query(sql, params, deadline).await {
-                Ok(rows) => return Ok(rows),
-                Err(failure) if failure.passing && tries.pause().await => {}
-                // A read changes nothing, whatever became of it.
-                Err(mut failure) => {
-                    failure.effect = Effect::None;
-                    return Err(failure.into());
-                }
+            let result = self.primary.query(sql, params, deadline).await;
+            let again = result.as_ref().is_err_and(|failure| failure.passing) && tries.pause().await;
+            if !again {
+                return tries.end(result);
             }
         }
     }
@@ -215,20 +225,41 @@ impl Postgres {
     }
 }
 
-/// The tries of one request.
-struct Tries {
+/// The tries of one request. When the primary was away for as long as requests wait for it, the next are refused at once, until it is back.
+struct Tries<'b> {
     deadline: Instant,
     pause: Duration,
+    call: Call<'b>,
 }
 
-impl Tries {
-    fn until(deadline: Instant) -> Self {
-        Self { deadline, pause: PAUSE.0 }
+impl<'b> Tries<'b> {
+    fn until(deadline: Instant, breaker: &'b Breaker) -> Result<Self, Failure> {
+        let away = || Failure::unsent(format!("the database has been away for longer than {PATIENCE:?}"));
+        let call = breaker.begin().ok_or_else(away)?;
+        Ok(Self { deadline, pause: PAUSE.0, call })
+    }
+
+    /// What the last try came to.
+    fn end(self, result: Result<Vec<Row>, Failure>) -> Result<Vec<Row>, Failure> {
+        match &result {
+            Err(failure) if failure.passing => {
+                if !self.has_time() {
+                    self.call.failed(failure);
+                }
+                // Else it was given up early, as it could not be repeated. That happens in every failover, which is waited for.
+            }
+            Ok(_) | Err(_) => self.call.succeeded(),
+        }
+        result
+    }
+
+    fn has_time(&self) -> bool {
+        Instant::now() + self.pause < self.deadline
     }
 
     /// Waits for the next try; false when there is no time for one.
     async fn pause(&mut self) -> bool {
-        if Instant::now() + self.pause >= self.deadline {
+        if !self.has_time() {
             return false;
         }
         sleep(self.pause).await;

@@ -61,8 +61,8 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// No connection, so nothing was sent.
-    fn unsent(cause: String) -> Self {
+    /// Nothing was sent.
+    pub(super) fn unsent(cause: String) -> Self {
         Self { effect: Effect::None, passing: true, constraint: None, cause }
     }
 

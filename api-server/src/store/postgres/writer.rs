@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     background,
+    breaker::Breaker,
     store::{Operation, StoreError, metrics::WriterMetrics},
     trace,
 };
@@ -51,6 +52,7 @@ pub(super) struct Writer {
     events: bool,
     queue: Mutex<Queue>,
     waiting: Gauge<i64, AtomicI64>,
+    breaker: Breaker,
 }
 
 #[derive(Default)]
@@ -81,8 +83,9 @@ impl fmt::Debug for Writer {
 impl Writer {
     /// `config` is [`super::pool::tuned`].
     pub(super) fn new(config: Config, events: bool, metrics: WriterMetrics) -> Self {
-        let WriterMetrics { pool, waiting } = metrics;
-        Self { pool: Pool::new(config, CONNECTIONS, pool), events, queue: Mutex::default(), waiting }
+        let WriterMetrics { pool, waiting, breaker } = metrics;
+        let breaker = Breaker::new("database that is written to", breaker);
+        Self { pool: Pool::new(config, CONNECTIONS, pool), events, queue: Mutex::default(), waiting, breaker }
     }
 
     /// Whether changes of tasks are written to the outbox.
@@ -112,17 +115,19 @@ impl Writer {
         sql: &str,
         params: Params<'_>,
     ) -> Result<Vec<Row>, Failure> {
-        let mut tries = Tries::until(deadline);
+        let mut tries = Tries::until(deadline, &self.breaker)?;
         loop {
-            let failure = match self.pool.query(sql, params, tries.deadline).await {
-                Ok(rows) => return Ok(rows),
-                Err(failure) => failure,
+            let result = self.pool.query(sql, params, tries.deadline).await;
+            let again = match &result {
+                Err(failure) if failure.effect == Effect::None || repeatable == Repeatable::Yes => {
+                    // An id that is taken is a sequence that came round within a second: the next one is free.
+                    let id_taken = failure.constraint.as_deref().is_some_and(|name| name.starts_with("tasks_"));
+                    (failure.passing || id_taken) && tries.pause().await
+                }
+                Ok(_) | Err(_) => false,
             };
-            let harmless = failure.effect == Effect::None || repeatable == Repeatable::Yes;
-            // An id that is taken is a sequence that came round within a second: the next one is free.
-            let id_taken = failure.constraint.as_deref().is_some_and(|name| name.starts_with("tasks_"));
-            if !harmless || !(failure.passing || id_taken) || !tries.pause().await {
-                return Err(failure);
+            if !again {
+                return tries.end(result);
             }
         }
     }
