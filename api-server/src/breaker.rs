@@ -102,7 +102,11 @@ impl Breaker {
             State::Closed(failures) if failures + 1 < FAILURES => State::Closed(failures + 1),
             State::Closed(_) => {
                 self.open.set(1);
-                tracing::warn!("the {} is left alone until it answers again: {error}", self.dependency);
+                tracing::warn!(
+                    "the {} failed {FAILURES} times in a row and is left alone but for one try a second, until it answers again; \
+                     see whether it runs and can be reached: {error}",
+                    self.dependency
+                );
                 State::Open(Instant::now() + REST)
             }
             // Those that began before it opened don't keep it open for longer.

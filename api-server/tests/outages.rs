@@ -278,6 +278,50 @@ async fn the_pooler_dies_and_comes_back() {
     }
 }
 
+/// A server whose client is gone goes on with its statement, and commits: nobody knows then what became of it.
+#[tokio::test]
+async fn a_write_of_unknown_outcome_says_so_unless_it_can_be_repeated() {
+    let Some((services, _turn)) = services("a_write_of_unknown_outcome_says_so_unless_it_can_be_repeated").await else {
+        return;
+    };
+    let services = services.with_database("unknown").await;
+    let api = Api::on(&services).await;
+    let (plain, keyed) = (api.user().await, api.user().await);
+    for user in [&plain, &keyed] {
+        user.task("before").await;
+    }
+    let admin = services.admin_here().await;
+    admin.batch_execute("BEGIN; LOCK TABLE tasks IN SHARE MODE").await.unwrap();
+
+    let outage = async {
+        eventually("both writes wait for the table", async || {
+            let sql = "SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND usename = 'tasks' AND wait_event_type = 'Lock'";
+            (admin.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 2).then_some(())
+        })
+        .await;
+        Services::control("pooler", "stop").await;
+        let stopped = Instant::now();
+        admin.batch_execute("COMMIT").await.unwrap();
+        Services::control("pooler", "start").await;
+        stopped
+    };
+    let once = json!({"title": "once"});
+    let keyed_write = async || keyed.ask(Method::POST, "/api/tasks", &[("idempotency-key", "one")], Some(&once)).await;
+    let (perhaps, made, stopped) =
+        tokio::join!(plain.post("/api/tasks", json!({"title": "perhaps"})), keyed_write(), outage);
+
+    let refused = assert_unavailable(perhaps, stopped);
+    assert!(refused["detail"].as_str().unwrap().contains("may or may not be there"), "{refused}");
+    let made = made.expect(StatusCode::CREATED);
+    eventually("its server, which nobody told, has committed", async || {
+        (walk_titles(&plain).await == ["perhaps", "before"]).then_some(())
+    })
+    .await;
+    assert_eq!(walk_titles(&keyed).await, ["once", "before"], "its key made it repeatable");
+    assert_eq!(keyed_write().await.expect(StatusCode::CREATED), made);
+}
+
 #[tokio::test]
 async fn a_database_that_stays_away_is_not_waited_for_by_all() {
     let Some((services, _turn)) = services("a_database_that_stays_away_is_not_waited_for_by_all").await else { return };

@@ -55,10 +55,12 @@ const ASK: &[u8] = b"GET /api/tasks HTTP/1.1\r\nhost: a\r\n\r\n";
 
 /// The API, and where it listens.
 async fn serve_api(name: &str) -> (Arc<App>, std::net::SocketAddr) {
-    let file = std::env::temp_dir().join(format!("{name}-{}.db", std::process::id()));
-    let url = format!("--database-url={}", file.display());
+    let directory = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let url = format!("--database-url={}", directory.join("tasks.db").display());
     let app = App::new(&Args::parse_from(["task-api", &url]).into_config().unwrap()).unwrap();
-    std::fs::remove_file(&file).unwrap();
+    // What is open stays, without a name.
+    std::fs::remove_dir_all(&directory).unwrap();
     app.lifecycle.start();
     let bound = Bound {
         connections: 100,

@@ -28,12 +28,17 @@ impl Checkpoints {
     pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
         let (sender, commits) = sync_channel(1);
         thread::spawn("sqlite-checkpoints", move || {
+            let mut failing = false;
             for () in commits {
-                if let Err(error) = checkpoint(&connection) {
-                    tracing::warn!(
+                let result = checkpoint(&connection);
+                match &result {
+                    Err(error) if !failing => tracing::warn!(
                         "can't move the write-ahead log into the database file, it grows until that succeeds; see whether the disk has room: {error}"
-                    );
+                    ),
+                    Ok(()) if failing => tracing::info!("the write-ahead log is moved into the database file again"),
+                    _ => {}
                 }
+                failing = result.is_err();
                 std::thread::sleep(INTERVAL);
             }
         })?;

@@ -93,6 +93,10 @@ impl View {
             }
             Err(at) => {
                 self.came(&entry);
+                if self.entries.len() == self.entries.capacity() {
+                    // There are many views: each with room for as many tasks again would take a megabyte for a thousand.
+                    self.entries.reserve_exact(self.entries.len() / 4 + 4);
+                }
                 self.entries.insert(at, entry);
             }
         }
