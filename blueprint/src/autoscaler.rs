@@ -1,5 +1,6 @@
 //! The HorizontalPodAutoscaler: it scales the TaskPlatform itself, through the scale subresource.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use taskplatform_crds::Scaling;
 
@@ -64,6 +65,45 @@ fn behavior(scaling: &Scaling) -> Value {
     })
 }
 
+/// Between which values of a metric the autoscaler leaves the number of instances as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Band {
+    /// What is measured, as an average over the instances.
+    pub metric: String,
+    /// What it is measured in.
+    pub unit: String,
+    /// What the autoscaler aims at.
+    pub target: i32,
+    /// Above it adds instances.
+    pub above: i32,
+    /// Below it removes some, if every other metric is below its own.
+    pub below: i32,
+}
+
+/// The bands of a spec. A HorizontalPodAutoscaler has one tolerance for all metrics, which follows from the thresholds of CPU use; so it gives
+/// the others bands of their own.
+pub fn bands(scaling: &Scaling, requests_per_second: bool) -> Vec<Band> {
+    let cpu = scaling.target_cpu.get();
+    let up = thousandths(scaling.scale_up.threshold.get() - cpu, cpu);
+    let down = thousandths(cpu - scaling.scale_down.threshold.get(), cpu);
+    let part = |target: i32, thousandths: i32| {
+        let value = i64::from(target) * i64::from(thousandths);
+        i32::try_from((value + 500) / 1000).unwrap_or(i32::MAX)
+    };
+    let band = |metric: &str, unit: &str, target: i32| Band {
+        metric: metric.to_owned(),
+        unit: unit.to_owned(),
+        target,
+        above: part(target, 1000 + up),
+        below: part(target, 1000 - down),
+    };
+    let mut bands = vec![band("CPU", " %", cpu), band("memory", " %", scaling.target_memory.get())];
+    if requests_per_second {
+        bands.push(band("requests", "/s", scaling.target_rps.get()));
+    }
+    bands
+}
+
 /// The quotient in thousandths, rounded up: the band includes its threshold.
 const fn thousandths(dividend: i32, divisor: i32) -> i32 {
     (dividend * 1000 + divisor - 1) / divisor
@@ -78,5 +118,12 @@ mod tests {
         let behavior = behavior(&Scaling::default());
         assert_eq!(behavior["scaleUp"]["tolerance"], "143m");
         assert_eq!(behavior["scaleDown"]["tolerance"], "572m");
+    }
+
+    #[test]
+    fn one_tolerance_gives_each_metric_its_band() {
+        let bands = bands(&Scaling::default(), true);
+        let numbers: Vec<_> = bands.iter().map(|band| (band.below, band.target, band.above)).collect();
+        assert_eq!(numbers, [(30, 70, 80), (34, 80, 91), (428, 1000, 1143)]);
     }
 }

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Component, Facts, Invalid, Object, Platform, credentials::keys, labels, network, network::Caller, object::Kind,
-    pod, pod::Template, pooler, ports, selector,
+    Component, Facts, Object, Platform, credentials::keys, labels, network, network::Caller, object::Kind, pod,
+    pod::Template, pooler, ports, selector,
 };
 
 const COMPONENT: Component = Component::Database;
 
 /// Connections beside the poolers': Patroni, upkeep, and a person at night.
-const RESERVED_CONNECTIONS: i32 = 20;
+pub(crate) const RESERVED_CONNECTIONS: i32 = 20;
 
 const POST_BOOTSTRAP: &str = include_str!("post-bootstrap.sh");
 
@@ -49,18 +49,8 @@ pub(crate) fn objects(platform: &Platform, facts: &Facts) -> Vec<Object> {
     objects
 }
 
-/// Refuses a `max_connections` that the poolers could exhaust.
-pub(crate) fn check_connections(platform: &Platform) -> Result<(), Invalid> {
-    let needed = connections(platform);
-    match platform.spec().database.parameters.get("max_connections") {
-        Some(given) if given.0.parse().is_ok_and(|given: i32| given >= needed) => Ok(()),
-        Some(given) => Err(Invalid::Connections { given: given.0.clone(), needed, reserved: RESERVED_CONNECTIONS }),
-        None => Ok(()),
-    }
-}
-
 /// The connections that the primary may see: it serves the reads as well when no replica is left.
-fn connections(platform: &Platform) -> i32 {
+pub(crate) fn connections(platform: &Platform) -> i32 {
     2 * pooler::server_connections(platform) + RESERVED_CONNECTIONS
 }
 
@@ -87,7 +77,7 @@ pub fn dynamic_configuration(platform: &Platform) -> Value {
 }
 
 /// PostgreSQL's settings: what follows from the resources, then what the user says.
-fn parameters(platform: &Platform) -> BTreeMap<String, Value> {
+pub(crate) fn parameters(platform: &Platform) -> BTreeMap<String, Value> {
     let database = &platform.spec().database;
     let memory = database.resources.memory.as_mebibytes();
     let disk = database.storage.size.as_mebibytes();

@@ -4,22 +4,33 @@
 //! one, so that what is rendered is what is applied. A module a component says what that component is made of.
 
 mod api;
+pub mod applied;
 mod autoscaler;
+mod cost;
 mod credentials;
 mod database;
+mod findings;
+mod footprint;
 mod gateway;
 mod network;
 mod object;
+mod plan;
 mod platform;
 mod pod;
 mod pooler;
 mod redis;
 mod worker;
 
+pub use applied::owner_reference;
+pub use autoscaler::{Band, bands};
+pub use cost::{Capacity, ComponentCost, Estimate, LEVELS, Level, NodePrice, PriceBook, Unpriced, estimate};
 pub use credentials::{complete as complete_credentials, keys as credential_keys};
 pub use database::dynamic_configuration;
+pub use findings::{Code, Finding, InvalidNodes, Nodes, Severity, UnknownCode, findings};
+pub use footprint::{Load, footprint};
 pub use object::{Component, Kind, MANAGED_BY, Object, labels, selector};
-pub use platform::{Facts, Images, Invalid, Names, Platform};
+pub use plan::{Action, Change, Effect, FieldChange, SettingChange, Totals, differences, in_a_line, plan, settings};
+pub use platform::{CustomMetric, Facts, Images, Invalid, Names, Platform, REQUESTS_PER_SECOND};
 pub use redis::RedisCluster;
 
 /// Ports that more than one component, or the operator, has to know.

@@ -30,6 +30,10 @@ pub enum Component {
 }
 
 impl Component {
+    /// Every component.
+    pub const ALL: [Self; 7] =
+        [Self::Api, Self::Gateway, Self::Pooler, Self::Database, Self::Cache, Self::Sessions, Self::Worker];
+
     /// The name, as labels and object names hold it.
     pub const fn name(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube::ResourceExt;
 use taskplatform_crds::{TaskPlatform, TaskPlatformSpec};
 
-use crate::{Component, database};
+use crate::{Component, Finding, findings};
 
 /// A TaskPlatform that can be built: it has a place, and its budgets hold.
 #[derive(Clone, Debug)]
@@ -15,36 +15,29 @@ pub struct Platform {
     spec: TaskPlatformSpec,
 }
 
-/// Why a TaskPlatform cannot be built, although each of its fields is well-formed.
-#[derive(Debug, thiserror::Error)]
-pub enum Invalid {
-    /// PgBouncer would open more connections than PostgreSQL accepts.
-    #[error(
-        "spec.database.parameters.max_connections is {given}, but the poolers may open {needed} connections (replicas × (defaultPoolSize + reservePoolSize) × 2 databases, and {reserved} for upkeep): raise it to {needed}, leave it out, or make the pools smaller"
-    )]
-    Connections {
-        /// What the spec says.
-        given: String,
-        /// What the poolers may open.
-        needed: i32,
-        /// What PostgreSQL itself and its upkeep need.
-        reserved: i32,
-    },
-}
+/// Why a TaskPlatform cannot be built, although each of its fields is well-formed: the budgets that do not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct Invalid(pub Vec<Finding>);
 
 impl Platform {
     /// Checks what no single field can tell.
     ///
     /// # Errors
-    /// The budget that does not hold, and the way out.
+    /// The budgets that do not hold, and the ways out.
     pub fn new(platform: &TaskPlatform) -> Result<Self, Invalid> {
-        let checked = Self {
+        let checked = Self::unchecked(platform);
+        let errors = findings::errors(&checked);
+        if errors.is_empty() { Ok(checked) } else { Err(Invalid(errors)) }
+    }
+
+    /// A platform of which nobody knows yet whether it can be built.
+    pub(crate) fn unchecked(platform: &TaskPlatform) -> Self {
+        Self {
             name: platform.name_any(),
             namespace: platform.namespace().unwrap_or_else(|| "default".to_owned()),
             spec: platform.spec.clone(),
-        };
-        database::check_connections(&checked)?;
-        Ok(checked)
+        }
     }
 
     /// The TaskPlatform's name: every object's name begins with it.
@@ -106,6 +99,21 @@ impl Names<'_> {
     pub fn credentials(self) -> String {
         format!("{}-credentials", self.platform)
     }
+}
+
+/// Where a cluster serves the custom metric `http_requests_per_second` of pods, if it does.
+pub const REQUESTS_PER_SECOND: CustomMetric = CustomMetric {
+    versions: ["custom.metrics.k8s.io/v1beta2", "custom.metrics.k8s.io/v1beta1"],
+    resource: "pods/http_requests_per_second",
+};
+
+/// A metric that an API of the cluster may serve.
+#[derive(Clone, Copy, Debug)]
+pub struct CustomMetric {
+    /// The API's group and version, the newest first.
+    pub versions: [&'static str; 2],
+    /// Its name among the API's resources.
+    pub resource: &'static str,
 }
 
 /// What the blueprint has to know of the cluster and of the release.

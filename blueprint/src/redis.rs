@@ -62,14 +62,14 @@ impl RedisCluster {
         }
     }
 
-    const fn resources(self, platform: &Platform) -> Resources {
+    pub(crate) const fn resources(self, platform: &Platform) -> Resources {
         match self {
             Self::Cache => platform.spec().cache.resources,
             Self::Sessions => platform.spec().sessions.resources,
         }
     }
 
-    const fn storage(self, platform: &Platform) -> &Storage {
+    pub(crate) const fn storage(self, platform: &Platform) -> &Storage {
         match self {
             Self::Cache => &platform.spec().cache.storage,
             Self::Sessions => &platform.spec().sessions.storage,

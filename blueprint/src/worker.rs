@@ -6,6 +6,9 @@ use crate::{Component, Facts, Object, Platform, api, network, network::Caller, p
 
 const COMPONENT: Component = Component::Worker;
 
+/// The connections that a worker holds to the poolers at most: those of an instance that write, and one for each of its tasks.
+pub(crate) const CONNECTIONS: i32 = 12;
+
 pub(crate) fn objects(platform: &Platform, facts: &Facts) -> Vec<Object> {
     let template = Template {
         component: COMPONENT,

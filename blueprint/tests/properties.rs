@@ -4,18 +4,24 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::{
-    apps::v1::{Deployment, StatefulSet},
-    autoscaling::v2::HorizontalPodAutoscaler,
-    core::v1::{ConfigMap, Service, ServiceAccount},
-    networking::v1::NetworkPolicy,
-    policy::v1::PodDisruptionBudget,
-    rbac::v1::{Role, RoleBinding},
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, StatefulSet},
+        autoscaling::v2::HorizontalPodAutoscaler,
+        core::v1::{ConfigMap, Service, ServiceAccount},
+        networking::v1::NetworkPolicy,
+        policy::v1::PodDisruptionBudget,
+        rbac::v1::{Role, RoleBinding},
+    },
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
+use kube::core::DynamicObject;
 use proptest::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use taskplatform_blueprint::{Facts, Kind, Object, Platform, blueprint};
+use taskplatform_blueprint::{
+    Action, Facts, Kind, Object, Platform, Totals, applied::with_owner, blueprint, footprint, plan,
+};
 use taskplatform_crds::TaskPlatform;
 
 prop_compose! {
@@ -72,6 +78,29 @@ fn parse(spec: &Value) -> Platform {
     let mut document = document;
     document["metadata"]["name"] = "n".repeat(32).into();
     Platform::new(&TaskPlatform::parse(document).unwrap()).unwrap()
+}
+
+fn owner() -> OwnerReference {
+    OwnerReference { name: "n".repeat(32), uid: "0-1-2-3".to_owned(), ..OwnerReference::default() }
+}
+
+/// The objects as an API server has them after the operator applied them.
+fn applied(objects: &[Object]) -> Vec<(Kind, DynamicObject)> {
+    /// Which fields the operator manages.
+    fn fields(value: &Value) -> Value {
+        let inner = value.as_object().into_iter().flatten();
+        inner.map(|(name, value)| (format!("f:{name}"), fields(value))).collect()
+    }
+    let apply = |object: &Object| {
+        let mut value = with_owner(object.value().clone(), &owner());
+        let fields = fields(&value);
+        value["metadata"]["managedFields"] = json!([{
+            "manager": "taskplatform-operator", "operation": "Apply", "apiVersion": value["apiVersion"],
+            "fieldsType": "FieldsV1", "fieldsV1": fields,
+        }]);
+        (object.kind(), serde_json::from_value(value).unwrap())
+    };
+    objects.iter().map(apply).collect()
 }
 
 /// The object read as its type and written again: what the type does not know is lost.
@@ -160,6 +189,60 @@ proptest! {
     }
 
     #[test]
+    fn no_disruption_budget_blocks_a_drain(spec in spec()) {
+        let objects = blueprint(&parse(&spec), &Facts::default());
+        for object in objects.iter().filter(|object| object.kind() == Kind::PodDisruptionBudget) {
+            let budget = &object.value()["spec"];
+            prop_assert!(budget["maxUnavailable"].as_i64().unwrap() >= 1 && budget["minAvailable"].is_null(), "{}", object.name());
+        }
+    }
+
+    #[test]
+    fn nothing_is_planned_for_what_is_applied(spec in spec()) {
+        let objects = blueprint(&parse(&spec), &Facts::default());
+        prop_assert_eq!(plan(&objects, &applied(&objects), Some(&owner())), []);
+    }
+
+    #[test]
+    fn a_plan_names_what_differs(before in spec(), after in spec()) {
+        let (before, after) = (blueprint(&parse(&before), &Facts::default()), blueprint(&parse(&after), &Facts::default()));
+        let changes = plan(&after, &applied(&before), Some(&owner()));
+        let planned: BTreeSet<_> = changes.iter().map(|change| (change.kind.as_str(), change.name.as_str())).collect();
+        let same = |object: &&Object| before.iter().any(|before| before == *object);
+        let expected: BTreeSet<_> =
+            after.iter().filter(|object| !same(object)).map(|object| (object.kind().name(), object.name())).collect();
+        prop_assert_eq!(planned, expected);
+        for change in &changes {
+            prop_assert!(change.action == Action::Create || !change.fields.is_empty(), "{:?}", change);
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_created_and_what_is_not_wanted_deleted(spec in spec()) {
+        let objects = blueprint(&parse(&spec), &Facts::default());
+        let count = Totals::of(&plan(&objects, &[], None));
+        prop_assert_eq!((count.create, count.change, count.replace, count.delete), (objects.len(), 0, 0, 0));
+        let count = Totals::of(&plan(&[], &applied(&objects), Some(&owner())));
+        prop_assert_eq!((count.create, count.change, count.replace, count.delete), (0, 0, 0, objects.len()));
+        let stranger = OwnerReference { uid: "another".to_owned(), ..owner() };
+        prop_assert_eq!(plan(&[], &applied(&objects), Some(&stranger)), [], "what another owns is not touched");
+    }
+
+    #[test]
+    fn the_footprint_is_what_the_pods_ask_for(spec in spec()) {
+        let platform = parse(&spec);
+        for load in footprint(&platform, platform.api_instances()) {
+            let objects = blueprint(&platform, &Facts::default());
+            let workload = objects.iter().find(|object| object.component() == load.component.name() && pod_spec(object).is_some()).unwrap();
+            let requests = &pod_spec(workload).unwrap()["containers"][0]["resources"]["requests"];
+            prop_assert_eq!(&workload.value()["spec"]["replicas"], load.pods);
+            prop_assert_eq!((&requests["cpu"], &requests["memory"]), (&json!(load.cpu), &json!(load.memory)));
+            let claim = &workload.value()["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"];
+            prop_assert_eq!(claim, &json!(load.volume));
+        }
+    }
+
+    #[test]
     fn instances_stay_within_their_bounds(spec in spec()) {
         let platform = parse(&spec);
         let (min, max) = (spec["scaling"]["minInstances"].as_i64().unwrap(), spec["scaling"]["maxInstances"].as_i64().unwrap());
@@ -176,19 +259,6 @@ proptest! {
         prop_assert!(opened < accepted, "the poolers may open {} connections, PostgreSQL accepts {}", opened, accepted);
         prop_assert_eq!(&parameters["work_mem"], "2MB", "what the user says comes first");
     }
-}
-
-#[test]
-fn a_max_connections_that_the_poolers_could_exhaust_is_refused() {
-    let document = json!({
-        "apiVersion": "taskplatform.dev/v1alpha1", "kind": "TaskPlatform", "metadata": {"name": "tasks"},
-        "spec": {"database": {"parameters": {"max_connections": "139"}}},
-    });
-    let error = Platform::new(&TaskPlatform::parse(document.clone()).unwrap()).unwrap_err().to_string();
-    assert!(error.contains("max_connections is 139") && error.contains("raise it to 140"), "{error}");
-    let mut enough = document;
-    enough["spec"]["database"]["parameters"]["max_connections"] = "140".into();
-    Platform::new(&TaskPlatform::parse(enough).unwrap()).unwrap();
 }
 
 #[test]

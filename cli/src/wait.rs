@@ -2,40 +2,48 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use clap::ValueEnum;
 use futures::TryStreamExt;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle, style::TemplateError};
 use kube::{
-    Api, Client, Config,
-    config::{KubeConfigOptions, KubeconfigError},
+    Api,
     runtime::{WatchStreamExt, watcher},
 };
 use taskplatform_crds::TaskPlatform;
+
+use crate::cluster::{self, Cluster};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The TaskPlatform's name.
     name: String,
-    /// Its namespace; left out, the context's.
-    #[arg(short, long)]
-    namespace: Option<String>,
-    /// The context of the kubeconfig; left out, the current one.
-    #[arg(long)]
-    context: Option<String>,
+    #[command(flatten)]
+    cluster: cluster::Arguments,
+    /// What to wait for.
+    #[arg(long = "for", value_enum, default_value_t = Goal::Ready)]
+    goal: Goal,
     /// How long to wait, such as 90s or 5m.
     #[arg(long, default_value = "5m")]
     timeout: taskplatform_crds::Duration,
 }
 
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Goal {
+    /// It serves requests.
+    Ready,
+    /// It serves, and nothing of its spec is still on its way.
+    Settled,
+}
+
 /// Why the platform does not serve, or cannot be looked at.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("the kubeconfig cannot be used: check KUBECONFIG and --context")]
-    Kubeconfig(#[from] KubeconfigError),
-    #[error("the cluster cannot be reached: is it running (kubectl cluster-info)?")]
-    Cluster(#[source] Box<kube::Error>),
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
     #[error("the TaskPlatform cannot be watched: is its definition installed (kubectl get crd), and may you list it?")]
     Watch(#[source] Box<watcher::Error>),
-    #[error("{name} does not serve after {timeout}: {why}")]
+    #[error("{name} is not there after {timeout}: {why}")]
     Timeout { name: String, timeout: taskplatform_crds::Duration, why: String },
     #[error("{name} cannot be built: {why}")]
     Stalled { name: String, why: String },
@@ -46,25 +54,40 @@ pub(crate) enum Error {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
-    let Arguments { name, namespace, context, timeout } = arguments;
-    let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
-    let config = Config::from_kubeconfig(&options).await?;
-    let namespace = namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-    let client = Client::try_from(config).map_err(|error| Error::Cluster(Box::new(error)))?;
-    let api: Api<TaskPlatform> = Api::namespaced(client, &namespace);
-    if api.get_opt(name).await.map_err(|error| Error::Cluster(Box::new(error)))?.is_none() {
-        return Err(Error::Missing { name: name.clone(), namespace });
+    let Arguments { name, cluster, goal, timeout } = arguments;
+    let cluster = cluster.connect().await?;
+    let namespace = cluster.namespace.clone();
+    until(&cluster, &namespace, name, *goal, *timeout).await
+}
+
+/// Waits, and shows what for.
+pub(crate) async fn until(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+    goal: Goal,
+    timeout: taskplatform_crds::Duration,
+) -> Result<(), Error> {
+    if cluster.platform(namespace, name).await?.is_none() {
+        return Err(Error::Missing { name: name.to_owned(), namespace: namespace.to_owned() });
     }
+    let api = cluster.platforms(namespace);
     let mut view = View::new(name)?;
     let mut why =
         "the operator has not reported yet: is it running (kubectl -n taskplatform-system get pods)?".to_owned();
-    let watching = follow(&api, name, &mut view, &mut why);
-    let result = tokio::time::timeout(Duration::from(*timeout), watching).await;
+    let watching = follow(&api, name, goal, &mut view, &mut why);
+    let result = tokio::time::timeout(Duration::from(timeout), watching).await;
     view.end();
-    result.unwrap_or_else(|_| Err(Error::Timeout { name: name.clone(), timeout: *timeout, why: why.clone() }))
+    result.unwrap_or_else(|_| Err(Error::Timeout { name: name.to_owned(), timeout, why: why.clone() }))
 }
 
-async fn follow(api: &Api<TaskPlatform>, name: &str, view: &mut View, why: &mut String) -> Result<(), Error> {
+async fn follow(
+    api: &Api<TaskPlatform>,
+    name: &str,
+    goal: Goal,
+    view: &mut View,
+    why: &mut String,
+) -> Result<(), Error> {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut platforms = std::pin::pin!(watcher(api.clone(), config).default_backoff().applied_objects());
     while let Some(platform) = platforms.try_next().await.map_err(|error| Error::Watch(Box::new(error)))? {
@@ -74,10 +97,12 @@ async fn follow(api: &Api<TaskPlatform>, name: &str, view: &mut View, why: &mut 
         if let Some(stalled) = conditions.get("Stalled").filter(|stalled| stalled.holds) {
             return Err(Error::Stalled { name: name.to_owned(), why: stalled.message.clone() });
         }
-        if ready.holds {
-            return Ok(());
+        let moving = conditions.get("Reconciling").filter(|moving| moving.holds);
+        match (ready.holds, goal, moving) {
+            (true, Goal::Ready, _) | (true, Goal::Settled, None) => return Ok(()),
+            (true, Goal::Settled, Some(moving)) => why.clone_from(&moving.message),
+            (false, _, _) => why.clone_from(&ready.message),
         }
-        why.clone_from(&ready.message);
     }
     Ok(())
 }

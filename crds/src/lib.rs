@@ -13,7 +13,7 @@ mod status;
 
 pub use duration::Duration;
 pub use number::{Count, Percent};
-pub use parse::{BrokenRules, ParseError};
+pub use parse::{BrokenRule, BrokenRules, ParseError};
 pub use quantity::{Cpu, Size};
 pub use rate::Rate;
 pub use spec::*;

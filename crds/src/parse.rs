@@ -1,5 +1,8 @@
 //! From a document to a TaskPlatform that the API server would admit.
 
+use std::fmt;
+
+use kube::core::cel::{ValidationError, ValidationErrors};
 use serde_json::Value;
 
 use crate::TaskPlatform;
@@ -17,8 +20,35 @@ pub enum ParseError {
 
 /// Rules of the type that do not hold: each with its field and the way out.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", .0.join("; "))]
-pub struct BrokenRules(pub Vec<String>);
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct BrokenRules(pub Vec<BrokenRule>);
+
+/// A rule that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokenRule {
+    /// The field that it speaks of, such as `spec.scaling`.
+    pub field: String,
+    /// What is wrong, and the way out.
+    pub message: String,
+}
+
+impl fmt::Display for BrokenRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A rule of the whole has no field.
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl BrokenRules {
+    fn of(broken: &ValidationErrors) -> Self {
+        let rule =
+            |rule: &ValidationError| BrokenRule { field: rule.field_path.clone(), message: rule.message.clone() };
+        Self(broken.iter().map(rule).collect())
+    }
+}
 
 impl TaskPlatform {
     /// Reads a TaskPlatform as the API server does: defaults and shape first, then the rules.
@@ -36,8 +66,14 @@ impl TaskPlatform {
     /// # Errors
     /// Every rule that does not hold.
     pub fn check_rules(&self) -> Result<(), BrokenRules> {
-        self.validate_cel().map_err(|broken| {
-            BrokenRules(broken.iter().map(|rule| format!("{}: {}", rule.field_path, rule.message)).collect())
-        })
+        self.validate_cel().map_err(|broken| BrokenRules::of(&broken))
+    }
+
+    /// Checks the CEL rules that the API server would check when `before` becomes this one.
+    ///
+    /// # Errors
+    /// Every rule that does not hold.
+    pub fn check_change(&self, before: &Self) -> Result<(), BrokenRules> {
+        self.validate_cel_update(before).map_err(|broken| BrokenRules::of(&broken))
     }
 }

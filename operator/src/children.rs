@@ -6,12 +6,9 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, TryStreamExt, channel::mpsc};
-use k8s_openapi::{
-    api::core::v1::{PersistentVolumeClaim, Pod},
-    apimachinery::pkg::apis::meta::v1::OwnerReference,
-};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy},
     core::{ApiResource, DynamicObject},
     runtime::{
@@ -21,7 +18,11 @@ use kube::{
     },
 };
 use serde_json::{Value, json};
-use taskplatform_blueprint::{Component, Kind, MANAGED_BY, Object};
+use taskplatform_blueprint::{
+    Component, Kind, MANAGED_BY, Object,
+    applied::{digest, is_kept, was_applied, with_owner},
+    owner_reference,
+};
 use taskplatform_crds::TaskPlatform;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -31,13 +32,6 @@ use crate::{
     metrics::{KindLabel, Metrics},
     volumes,
 };
-
-mod compare;
-
-use compare::{contains, digest};
-
-/// The annotation with the digest of what was applied last: it tells when something was taken away.
-const APPLIED: &str = "taskplatform.dev/applied";
 
 /// An object cannot be applied or removed.
 #[derive(Debug, thiserror::Error)]
@@ -103,18 +97,6 @@ pub(crate) struct Children {
     places: Mutex<HashMap<Place, Objects>>,
     /// Digests of objects that the API server did not keep as they were applied: applying them again changes nothing.
     unkept: Mutex<HashMap<String, String>>,
-}
-
-/// A reference to the platform that owns an object.
-pub(crate) fn owner_reference(owner: &TaskPlatform) -> OwnerReference {
-    OwnerReference {
-        api_version: TaskPlatform::api_version(&()).into_owned(),
-        kind: TaskPlatform::kind(&()).into_owned(),
-        name: owner.name_any(),
-        uid: owner.uid().unwrap_or_default(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
-    }
 }
 
 impl Children {
@@ -257,7 +239,7 @@ impl Children {
 
     /// Applies an object unless it is as it should be.
     pub(crate) async fn apply(&self, owner: &TaskPlatform, object: &Object) -> Result<(), Error> {
-        let desired = with_owner(object.value().clone(), owner);
+        let desired = with_owner(object.value().clone(), &owner_reference(owner));
         let Some(live) = self.get(owner, object.kind(), object.name()) else {
             return self.send(owner, object, &desired).await;
         };
@@ -268,7 +250,7 @@ impl Children {
             && let Err(error) = Box::pin(volumes::grow(&self.client, &live, &desired)).await
         {
             // Volumes that cannot grow do not hold up what else has changed.
-            let desired = with_owner(volumes::as_large_as(&live, object.value().clone()), owner);
+            let desired = with_owner(volumes::as_large_as(&live, object.value().clone()), &owner_reference(owner));
             if !self.is_as_applied(&desired, &live) {
                 self.send(owner, object, &desired).await?;
             }
@@ -297,11 +279,9 @@ impl Children {
         if live.metadata.deletion_timestamp.is_some() {
             return false;
         }
-        let applied = desired["metadata"]["annotations"][APPLIED].as_str();
-        if live.annotations().get(APPLIED).map(String::as_str) != applied {
-            return false;
-        }
-        is_kept(live, desired) || lock(&self.unkept).get(&live.uid().unwrap_or_default()) == Some(&content(live))
+        was_applied(live, desired)
+            && (is_kept(live, desired)
+                || lock(&self.unkept).get(&live.uid().unwrap_or_default()) == Some(&content(live)))
     }
 
     fn note_unkept(&self, desired: &Value, applied: &DynamicObject) {
@@ -348,24 +328,6 @@ impl Children {
         }
         Ok(())
     }
-}
-
-/// The object as it is sent: with its owner, and with the digest of all that.
-fn with_owner(mut value: Value, owner: &TaskPlatform) -> Value {
-    value["metadata"]["ownerReferences"] = json!([owner_reference(owner)]);
-    let applied = digest(&value);
-    value["metadata"]["annotations"][APPLIED] = applied.into();
-    value
-}
-
-/// Whether the live object has all that was applied. Its type is left out: objects of a listing do not tell theirs.
-fn is_kept(live: &DynamicObject, desired: &Value) -> bool {
-    let Ok(metadata) = serde_json::to_value(&live.metadata) else { return false };
-    desired.as_object().into_iter().flatten().all(|(field, desired)| match field.as_str() {
-        "apiVersion" | "kind" => true,
-        "metadata" => contains(&metadata, desired),
-        _ => contains(&live.data[field], desired),
-    })
 }
 
 /// A digest of what the API server keeps of an object, without what changes by itself.

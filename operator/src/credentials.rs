@@ -9,10 +9,8 @@ use kube::{
 };
 use rand::{RngExt, distr::Alphanumeric};
 use serde_json::json;
-use taskplatform_blueprint::{MANAGED_BY, Platform, complete_credentials};
+use taskplatform_blueprint::{MANAGED_BY, Platform, complete_credentials, owner_reference};
 use taskplatform_crds::{DeletionPolicy, TaskPlatform};
-
-use crate::children::owner_reference;
 
 /// Characters of a password: 190 bits.
 const LENGTH: usize = 32;

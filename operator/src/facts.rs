@@ -6,6 +6,7 @@ use std::{
 };
 
 use kube::Client;
+use taskplatform_blueprint::REQUESTS_PER_SECOND;
 use tracing::warn;
 
 /// How long an answer counts: a metrics provider is not installed every minute.
@@ -36,10 +37,10 @@ impl Offers {
 
 /// A provider that is down for a moment is not gone: what was known before holds.
 async fn serves_requests_per_second(client: &Client, before: bool) -> bool {
-    for version in ["custom.metrics.k8s.io/v1beta2", "custom.metrics.k8s.io/v1beta1"] {
+    for version in REQUESTS_PER_SECOND.versions {
         match client.list_api_group_resources(version).await {
             Ok(resources) => {
-                return resources.resources.iter().any(|resource| resource.name == "pods/http_requests_per_second");
+                return resources.resources.iter().any(|resource| resource.name == REQUESTS_PER_SECOND.resource);
             }
             // Without the API there is no Status, either: only the code tells.
             Err(kube::Error::Api(status)) if status.code == 404 => {}

@@ -13,11 +13,9 @@ use kube::{
     core::DynamicObject,
 };
 use serde_json::{Value, json};
-use taskplatform_blueprint::MANAGED_BY;
+use taskplatform_blueprint::{MANAGED_BY, owner_reference};
 use taskplatform_crds::{DeletionPolicy, TaskPlatform};
 use tracing::info;
-
-use crate::children::owner_reference;
 
 /// A volume cannot grow.
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,7 @@
 mod admission;
 mod chaos;
 mod deletion;
+mod planning;
 mod shared;
 
 use anyhow::Result;

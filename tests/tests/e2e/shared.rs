@@ -377,7 +377,7 @@ async fn a_spec_that_cannot_be_built_stalls_and_touches_nothing() -> Result<()> 
         let change = json!({"database": {"parameters": {"max_connections": "50"}}, "api": {"resources": {"cpu": "30m", "memory": "97Mi"}}});
         platform.apply(small_with(&change)).await?;
         let stalled = platform.wait_for("Stalled", "True", 30).await?;
-        ensure!(stalled.message.contains("max_connections is 50") && stalled.message.contains("raise it to"), "{stalled:?}");
+        ensure!(stalled.message.contains("max_connections: 50") && stalled.message.contains("raise it to"), "{stalled:?}");
         ensure!(generation().await? == before, "what runs was touched");
         platform.apply(small()).await?;
         platform.wait_for("Stalled", "False", 30).await?;

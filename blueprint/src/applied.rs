@@ -1,11 +1,52 @@
-//! Whether a live object is as it was applied.
+//! Whether a live object is as it was applied. The operator applies what is not, and `plan` tells what that would be.
 
-use serde_json::Value;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt, core::DynamicObject};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use taskplatform_crds::TaskPlatform;
+
+/// The annotation with the digest of what was applied last: it tells when something was taken away.
+pub const APPLIED: &str = "taskplatform.dev/applied";
+
+/// A reference to the platform that owns an object.
+pub fn owner_reference(owner: &TaskPlatform) -> OwnerReference {
+    OwnerReference {
+        api_version: TaskPlatform::api_version(&()).into_owned(),
+        kind: TaskPlatform::kind(&()).into_owned(),
+        name: owner.name_any(),
+        uid: owner.uid().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
+
+/// An object of the blueprint as it is sent: with its owner, and with the digest of all that.
+pub fn with_owner(mut value: Value, owner: &OwnerReference) -> Value {
+    value["metadata"]["ownerReferences"] = json!([owner]);
+    let applied = digest(&value);
+    value["metadata"]["annotations"][APPLIED] = applied.into();
+    value
+}
+
+/// Whether what was applied last is what would be applied now.
+pub fn was_applied(live: &DynamicObject, desired: &Value) -> bool {
+    live.annotations().get(APPLIED).map(String::as_str) == desired["metadata"]["annotations"][APPLIED].as_str()
+}
+
+/// Whether the live object has all that is desired. Its type is left out: objects of a listing do not tell theirs.
+pub fn is_kept(live: &DynamicObject, desired: &Value) -> bool {
+    let Ok(metadata) = serde_json::to_value(&live.metadata) else { return false };
+    desired.as_object().into_iter().flatten().all(|(field, desired)| match field.as_str() {
+        "apiVersion" | "kind" => true,
+        "metadata" => contains(&metadata, desired),
+        _ => contains(&live.data[field], desired),
+    })
+}
 
 /// Whether `live` has all that `desired` says. What the API server adds, such as defaults, does not matter; what it writes
 /// in another way, such as quantities, is compared by its meaning.
-pub(super) fn contains(live: &Value, desired: &Value) -> bool {
+pub(crate) fn contains(live: &Value, desired: &Value) -> bool {
     match (live, desired) {
         (Value::Object(live), Value::Object(desired)) => desired.iter().all(|(key, desired)| match live.get(key) {
             Some(live) => contains(live, desired),
@@ -20,7 +61,7 @@ pub(super) fn contains(live: &Value, desired: &Value) -> bool {
     }
 }
 
-fn is_empty(value: &Value) -> bool {
+pub(crate) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::Array(items) => items.is_empty(),
@@ -30,7 +71,7 @@ fn is_empty(value: &Value) -> bool {
 }
 
 /// `1Gi` and `1024Mi`, `0.143` and `143m`: the API server writes a quantity in its own way.
-fn same_quantity(one: &str, other: &str) -> bool {
+pub(crate) fn same_quantity(one: &str, other: &str) -> bool {
     matches!((thousandths(one), thousandths(other)), (Some(one), Some(other)) if one == other)
 }
 
@@ -63,7 +104,7 @@ fn thousandths(text: &str) -> Option<u128> {
 }
 
 /// A short digest of a value.
-pub(super) fn digest(value: &Value) -> String {
+pub fn digest(value: &Value) -> String {
     let hash = Sha256::digest(value.to_string());
     hash.iter().take(12).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }

@@ -1,0 +1,165 @@
+//! What is wrong with a TaskPlatform, or will be when it is loaded, loses a node or grows: told before anything runs.
+//!
+//! The command line tells it from a file, the admission webhook at `kubectl apply`. What each code is about stands in
+//! `docs/findings.md`.
+
+mod availability;
+mod budgets;
+mod scheduling;
+
+use std::{fmt, str::FromStr};
+
+use serde::Serialize;
+use taskplatform_crds::TaskPlatform;
+
+use crate::Platform;
+pub use scheduling::{InvalidNodes, Nodes};
+
+/// What the codes are about; [`Code::explanation`] gives a code's part.
+const EXPLANATIONS: &str = include_str!("../../../docs/findings.md");
+
+/// Whether a TaskPlatform with this finding can be built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It cannot: it is refused.
+    Error,
+    /// It can, and will disappoint.
+    Warning,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        })
+    }
+}
+
+macro_rules! codes {
+    ($($name:ident = $id:literal $severity:ident),* $(,)?) => {
+        /// What a finding is about. The id is for good: it is what people search for.
+        #[expect(missing_docs, reason = "docs/findings.md has a part for each")]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Code { $($name),* }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: [Self; [$($id),*].len()] = [$(Self::$name),*];
+
+            /// Its id, such as TP101.
+            pub const fn id(self) -> &'static str {
+                match self { $(Self::$name => $id),* }
+            }
+
+            /// How bad it is.
+            pub const fn severity(self) -> Severity {
+                match self { $(Self::$name => Severity::$severity),* }
+            }
+        }
+    };
+}
+
+codes! {
+    Shape = "TP001" Error,
+    Rule = "TP002" Error,
+    ServerConnections = "TP101" Error,
+    ClientConnections = "TP102" Error,
+    SharedBuffers = "TP103" Error,
+    WorkMemory = "TP104" Warning,
+    ApiMemory = "TP105" Warning,
+    SmallVolume = "TP106" Warning,
+    NoFailover = "TP201" Warning,
+    NoQuorum = "TP202" Warning,
+    SinglePod = "TP301" Warning,
+    PodTooLarge = "TP401" Warning,
+    TooFewNodes = "TP402" Warning,
+}
+
+impl Code {
+    /// What it is about, why it matters and what to do: its part of `docs/findings.md`.
+    pub fn explanation(self) -> &'static str {
+        let heading = format!("\n## {}", self.id());
+        let Some(begin) = EXPLANATIONS.find(&heading) else { return "" };
+        let part = &EXPLANATIONS[begin + 1..];
+        part.find("\n## ").map_or(part, |end| &part[..end]).trim()
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+/// There is no such code.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is no code of a finding: they are {all}", all = Code::ALL.map(Code::id).join(", "))]
+pub struct UnknownCode(String);
+
+impl FromStr for Code {
+    type Err = UnknownCode;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = Self::ALL.into_iter().find(|code| code.id().eq_ignore_ascii_case(text));
+        known.ok_or_else(|| UnknownCode(text.to_owned()))
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.id())
+    }
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What it is about.
+    pub code: Code,
+    /// The field to look at, such as `spec.pooler.replicas`; empty for the document as a whole.
+    pub field: String,
+    /// What is wrong, with its numbers.
+    pub reason: String,
+    /// The way out.
+    pub remedy: String,
+}
+
+impl Finding {
+    fn new(code: Code, field: &str, reason: String, remedy: impl Into<String>) -> Self {
+        Self { code, field: field.to_owned(), reason, remedy: remedy.into() }
+    }
+
+    /// How bad it is.
+    pub const fn severity(&self) -> Severity {
+        self.code.severity()
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { code, field, reason, remedy } = self;
+        if !field.is_empty() {
+            write!(f, "{field}: ")?;
+        }
+        write!(f, "{reason}: {remedy} ({code})")
+    }
+}
+
+/// What is wrong with a TaskPlatform whose fields are each well-formed, the worst first; with `nodes`, also what does not
+/// fit on them.
+pub fn findings(platform: &TaskPlatform, nodes: Option<&Nodes>) -> Vec<Finding> {
+    let platform = Platform::unchecked(platform);
+    let mut findings = errors(&platform);
+    findings.extend(budgets::warnings(&platform));
+    findings.extend(availability::warnings(&platform, nodes));
+    findings.extend(nodes.into_iter().flat_map(|nodes| scheduling::warnings(&platform, nodes)));
+    findings.sort_by_key(|finding| (finding.severity(), finding.code));
+    findings
+}
+
+/// What keeps a platform from being built.
+pub(crate) fn errors(platform: &Platform) -> Vec<Finding> {
+    budgets::errors(platform)
+}

@@ -1,0 +1,123 @@
+//! Whether the pods find room on nodes of a given size.
+
+use std::str::FromStr;
+
+use taskplatform_crds::{Cpu, Size};
+
+use super::{Code, Finding};
+use crate::{Platform, footprint, footprint::Load};
+
+/// Nodes that a platform is to run on: so many of a size, or several sizes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nodes(Vec<Node>);
+
+/// What a node has for pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Node {
+    cpu: Cpu,
+    memory: Size,
+}
+
+/// The text does not say what nodes there are.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} does not describe nodes: write how many, and what each has for pods, such as 3x4cpu,16Gi")]
+pub struct InvalidNodes(String);
+
+impl Nodes {
+    /// The nodes of a cluster: what each has for pods. None, if there are none.
+    pub fn new(nodes: impl IntoIterator<Item = (Cpu, Size)>) -> Option<Self> {
+        let nodes: Vec<Node> = nodes.into_iter().map(|(cpu, memory)| Node { cpu, memory }).collect();
+        (!nodes.is_empty()).then_some(Self(nodes))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> i32 {
+        i32::try_from(self.0.len()).unwrap_or(i32::MAX)
+    }
+}
+
+impl FromStr for Nodes {
+    type Err = InvalidNodes;
+
+    /// Reads `3x4cpu,16Gi`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let (count, size) = text.split_once('x')?;
+            let (cpu, memory) = size.split_once(',')?;
+            let count = count.trim().parse().ok().filter(|count| (1..=5000).contains(count))?;
+            let node = Node { cpu: cpu.trim().strip_suffix("cpu")?.parse().ok()?, memory: memory.trim().parse().ok()? };
+            Some(Self(vec![node; count]))
+        };
+        parse().ok_or_else(|| InvalidNodes(text.to_owned()))
+    }
+}
+
+pub(super) fn warnings(platform: &Platform, nodes: &Nodes) -> Vec<Finding> {
+    let scaling = &platform.spec().scaling;
+    let at = |instances| footprint(platform, instances);
+    let least = at(scaling.min_instances.get());
+    let mut findings: Vec<Finding> = least.iter().filter_map(|load| too_large(load, nodes)).collect();
+    // Pods that fit on no node are told of already.
+    if findings.is_empty() {
+        let bounds = [("min", scaling.min_instances.get()), ("max", scaling.max_instances.get())];
+        findings
+            .extend(bounds.into_iter().find_map(|(bound, instances)| too_few(bound, instances, &at(instances), nodes)));
+    }
+    findings
+}
+
+fn too_large(load: &Load, nodes: &Nodes) -> Option<Finding> {
+    let Load { component, cpu, memory, .. } = load;
+    let fits = nodes.0.iter().any(|node| *cpu <= node.cpu && *memory <= node.memory);
+    (!fits).then(|| {
+        Finding::new(
+            Code::PodTooLarge,
+            &format!("spec.{component}.resources"),
+            format!("no node has the {cpu} CPU and {memory} memory that each pod asks for"),
+            "use larger nodes, or ask for less",
+        )
+    })
+}
+
+fn too_few(bound: &str, instances: i32, loads: &[Load], nodes: &Nodes) -> Option<Finding> {
+    let homeless = homeless(loads, nodes);
+    if homeless == 0 {
+        return None;
+    }
+    let pods: i32 = loads.iter().map(|load| load.pods).sum();
+    let cpu: u64 = loads.iter().map(|load| load.cpu.as_millicores() * u64::from(load.pods.unsigned_abs())).sum();
+    let memory: u64 = loads.iter().map(|load| load.memory.as_mebibytes() * u64::from(load.pods.unsigned_abs())).sum();
+    Some(Finding::new(
+        Code::TooFewNodes,
+        &format!("spec.scaling.{bound}Instances"),
+        format!(
+            "with {instances} instances of the API, {homeless} of the {pods} pods find no room on {} nodes: together they ask for {} CPU and {memory} MiB",
+            nodes.count(),
+            Cpu::millicores(cpu)
+        ),
+        "use more or larger nodes, ask for less, or lower it",
+    ))
+}
+
+/// How many pods find no room when the largest are placed first, each where the most memory is left.
+fn homeless(loads: &[Load], nodes: &Nodes) -> usize {
+    let mut rooms: Vec<(u64, u64)> =
+        nodes.0.iter().map(|node| (node.memory.as_bytes(), node.cpu.as_millicores())).collect();
+    let mut pods: Vec<(u64, u64)> = loads
+        .iter()
+        .flat_map(|load| {
+            let pods = usize::try_from(load.pods).unwrap_or_default();
+            std::iter::repeat_n((load.memory.as_bytes(), load.cpu.as_millicores()), pods)
+        })
+        .collect();
+    pods.sort_unstable_by(|one, other| other.cmp(one));
+    let mut homeless = 0;
+    for (memory, cpu) in pods {
+        let room = rooms.iter_mut().filter(|room| room.0 >= memory && room.1 >= cpu).max_by_key(|room| room.0);
+        match room {
+            Some(room) => *room = (room.0 - memory, room.1 - cpu),
+            None => homeless += 1,
+        }
+    }
+    homeless
+}

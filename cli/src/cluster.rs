@@ -1,0 +1,154 @@
+//! A cluster, read: nothing here changes it.
+
+use std::collections::BTreeMap;
+
+use futures::future::try_join_all;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{
+    Api, Client, Config,
+    api::ListParams,
+    config::{KubeConfigOptions, KubeconfigError},
+    core::{ApiResource, DynamicObject},
+};
+use taskplatform_blueprint::{Facts, Images, Kind, REQUESTS_PER_SECOND};
+use taskplatform_crds::TaskPlatform;
+
+/// Which cluster, and where in it.
+#[derive(Clone, clap::Args)]
+pub(crate) struct Arguments {
+    /// The namespace; left out, the file's, and then the context's.
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+    /// The context of the kubeconfig; left out, the current one.
+    #[arg(long)]
+    context: Option<String>,
+    /// The namespace of the operator.
+    #[arg(long, default_value = "taskplatform-system")]
+    operator_namespace: String,
+}
+
+/// The cluster cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the kubeconfig cannot be used: check KUBECONFIG and --context")]
+    Kubeconfig(#[from] KubeconfigError),
+    #[error("the cluster cannot be reached: is it running (kubectl cluster-info)?")]
+    Reach(#[source] Box<kube::Error>),
+    #[error(
+        "TaskPlatforms are not known to the cluster: install the operator first (kubectl apply --server-side -k manifests)"
+    )]
+    NotInstalled,
+    #[error(
+        "{what} of namespace {namespace} cannot be read: may you (kubectl auth can-i list {resource} -n {namespace})?"
+    )]
+    Read { what: &'static str, resource: String, namespace: String, source: Box<kube::Error> },
+}
+
+/// A cluster that answers.
+pub(crate) struct Cluster {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+    operator_namespace: String,
+}
+
+impl Arguments {
+    /// Connects to it.
+    pub(crate) async fn connect(&self) -> Result<Cluster, Error> {
+        let Self { namespace, context, operator_namespace } = self;
+        let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+        let config = Config::from_kubeconfig(&options).await?;
+        let namespace = namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let client = Client::try_from(config).map_err(|error| Error::Reach(Box::new(error)))?;
+        Ok(Cluster { client, namespace, operator_namespace: operator_namespace.clone() })
+    }
+}
+
+impl Cluster {
+    /// The TaskPlatforms of a namespace.
+    pub(crate) fn platforms(&self, namespace: &str) -> Api<TaskPlatform> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// A TaskPlatform, if there is one of this name.
+    pub(crate) async fn platform(&self, namespace: &str, name: &str) -> Result<Option<TaskPlatform>, Error> {
+        match self.platforms(namespace).get(name).await {
+            Ok(platform) => Ok(Some(platform)),
+            // Both answers have the code 404; that of an unknown resource speaks of no object.
+            Err(kube::Error::Api(status)) if status.is_not_found() => {
+                if status.details.as_ref().is_some_and(|details| details.name == name) {
+                    Ok(None)
+                } else {
+                    Err(Error::NotInstalled)
+                }
+            }
+            Err(source) => Err(read("TaskPlatforms", "taskplatforms", namespace, source)),
+        }
+    }
+
+    /// The objects of a platform that are of the blueprint's kinds.
+    pub(crate) async fn objects(&self, namespace: &str, name: &str) -> Result<Vec<(Kind, DynamicObject)>, Error> {
+        let labels = format!("app.kubernetes.io/name=taskplatform,app.kubernetes.io/instance={name}");
+        let parameters = ListParams::default().labels(&labels);
+        let lists = Kind::ALL.into_iter().map(|kind| {
+            let resource = ApiResource::from_gvk(&kind.group_version_kind());
+            let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+            let parameters = &parameters;
+            async move {
+                let listed = api.list(parameters).await;
+                let listed = listed.map_err(|source| read(kind.name(), &resource.plural, namespace, source))?;
+                Ok::<_, Error>(listed.items.into_iter().map(move |object| (kind, object)).collect::<Vec<_>>())
+            }
+        });
+        Ok(try_join_all(lists).await?.concat())
+    }
+
+    /// What the operator of this cluster builds with.
+    pub(crate) async fn facts(&self) -> Result<Facts, Error> {
+        let namespace = &self.operator_namespace;
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
+        let operator = deployments.get_opt("taskplatform-operator").await;
+        let operator = operator.map_err(|source| read("Deployments", "deployments", namespace, source))?;
+        Ok(Facts {
+            images: Images::from_environment(&operator.map(|operator| environment(&operator)).unwrap_or_default()),
+            requests_per_second: self.serves_requests_per_second().await?,
+            operator_namespace: namespace.clone(),
+            ..Facts::default()
+        })
+    }
+
+    async fn serves_requests_per_second(&self) -> Result<bool, Error> {
+        for version in REQUESTS_PER_SECOND.versions {
+            match self.client.list_api_group_resources(version).await {
+                Ok(resources) => {
+                    return Ok(resources
+                        .resources
+                        .iter()
+                        .any(|resource| resource.name == REQUESTS_PER_SECOND.resource));
+                }
+                // Without the API there is no Status, either: only the code tells.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(Error::Reach(Box::new(error))),
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn read(what: &'static str, resource: &str, namespace: &str, source: kube::Error) -> Error {
+    match source {
+        kube::Error::Api(_) => Error::Read {
+            what,
+            resource: resource.to_owned(),
+            namespace: namespace.to_owned(),
+            source: Box::new(source),
+        },
+        other => Error::Reach(Box::new(other)),
+    }
+}
+
+fn environment(deployment: &Deployment) -> BTreeMap<String, String> {
+    let containers =
+        deployment.spec.iter().filter_map(|spec| spec.template.spec.as_ref()).flat_map(|spec| &spec.containers);
+    let variables = containers.flat_map(|container| container.env.iter().flatten());
+    variables.filter_map(|variable| Some((variable.name.clone(), variable.value.clone()?))).collect()
+}

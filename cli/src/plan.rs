@@ -1,0 +1,197 @@
+//! `taskplatform plan`: what applying a file would do, object by object.
+
+mod text;
+
+use std::process::ExitCode;
+
+use kube::{ResourceExt, api::ObjectMeta};
+use serde::{Deserialize, Serialize};
+use taskplatform_blueprint::{
+    Band, Change, FieldChange, Invalid, Platform, SettingChange, Totals, Unpriced, bands, blueprint, differences,
+    estimate, owner_reference, plan, settings,
+};
+use taskplatform_crds::TaskPlatform;
+
+use crate::{
+    cluster::{self, Cluster},
+    cost::{self, Assumptions},
+    output::{self, Format},
+    source::{self, Files},
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    cluster: cluster::Arguments,
+    #[command(flatten)]
+    assumptions: Assumptions,
+    /// Exit with 0 if nothing changes, with 2 if something does, and with 1 on errors.
+    #[arg(long)]
+    detailed_exitcode: bool,
+    /// How it is written; apply --plan takes the JSON.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    output: Format,
+}
+
+/// There is no plan.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+    #[error(transparent)]
+    Cost(#[from] cost::Error),
+    #[error("TaskPlatform {name} cannot be built: {source}")]
+    Invalid { name: String, source: Invalid },
+    #[error("TaskPlatform {name} would be refused: {why}")]
+    Refused { name: String, why: String },
+    #[error("a TaskPlatform cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Output(#[from] output::Error),
+}
+
+impl From<Unpriced> for Error {
+    fn from(error: Unpriced) -> Self {
+        Self::Cost(error.into())
+    }
+}
+
+/// What applying a TaskPlatform would do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Plan {
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    /// The TaskPlatform is made; else it is changed.
+    pub(crate) new: bool,
+    /// How its spec changes.
+    pub(crate) spec: Vec<FieldChange>,
+    /// What becomes of its objects.
+    pub(crate) changes: Vec<Change>,
+    /// What becomes of PostgreSQL's settings.
+    pub(crate) settings: Vec<SettingChange>,
+    /// Between which uses the autoscaler leaves things as they are.
+    pub(crate) bands: Vec<Band>,
+    pub(crate) cost: CostChange,
+    pub(crate) totals: Totals,
+}
+
+/// What a month costs, before and after.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CostChange {
+    pub(crate) currency: String,
+    pub(crate) before: Option<Range>,
+    pub(crate) after: Range,
+}
+
+/// A cost over the range of the autoscaler.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Range {
+    pub(crate) minimum: f64,
+    pub(crate) maximum: f64,
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.new && self.spec.is_empty() && self.changes.is_empty()
+    }
+}
+
+/// The plan as people read it.
+pub(crate) fn text(plan: &Plan) -> String {
+    text::of(plan)
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
+    let Arguments { files, cluster, assumptions, detailed_exitcode, output } = arguments;
+    let wanted = files.read()?.one()?;
+    let cluster = cluster.connect().await?;
+    let (plan, _, _) = of(&cluster, &wanted, assumptions).await?;
+    match output {
+        Format::Json => output::json(&plan)?,
+        Format::Text => output::write_coloured(&text(&plan))?,
+    }
+    Ok(if *detailed_exitcode && !plan.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS })
+}
+
+/// The plan for a TaskPlatform, what is to be written for it, and what is there.
+pub(crate) async fn of(
+    cluster: &Cluster,
+    wanted: &TaskPlatform,
+    assumptions: &Assumptions,
+) -> Result<(Plan, TaskPlatform, Option<TaskPlatform>), Error> {
+    let name = wanted.name_any();
+    let namespace = wanted.namespace().unwrap_or_else(|| cluster.namespace.clone());
+    let (live, facts) = tokio::try_join!(cluster.platform(&namespace, &name), cluster.facts())?;
+    let objects = cluster.objects(&namespace, &name).await?;
+
+    let target = merged(wanted, live.as_ref(), &namespace);
+    if let Some(live) = &live {
+        target.check_change(live).map_err(|rules| Error::Refused { name: name.clone(), why: rules.to_string() })?;
+    }
+    let platform = Platform::new(&target).map_err(|source| Error::Invalid { name: name.clone(), source })?;
+    // One that is there and cannot be built was never applied.
+    let before = live.as_ref().and_then(|live| Platform::new(live).ok());
+    let owner = live.as_ref().map(owner_reference);
+    let changes = plan(&blueprint(&platform, &facts), &objects, owner.as_ref());
+
+    let (prices, capacity) = (assumptions.prices()?, assumptions.capacity());
+    let range = |platform: &Platform| {
+        let scaling = &platform.spec().scaling;
+        let at = |instances| estimate(platform, instances, capacity, &prices).map(|estimate| estimate.total);
+        Ok::<_, Unpriced>(Range {
+            minimum: at(scaling.min_instances.get())?,
+            maximum: at(scaling.max_instances.get())?,
+        })
+    };
+    let spec = match &live {
+        Some(live) => differences(&serde_json::to_value(&live.spec)?, &serde_json::to_value(&target.spec)?),
+        None => Vec::new(),
+    };
+    let plan = Plan {
+        name,
+        namespace,
+        new: live.is_none(),
+        spec,
+        totals: Totals::of(&changes),
+        changes,
+        settings: before.as_ref().map(|before| settings(before, &platform)).unwrap_or_default(),
+        bands: bands(&platform.spec().scaling, facts.requests_per_second),
+        cost: CostChange {
+            currency: prices.currency.clone(),
+            before: before.as_ref().map(range).transpose()?,
+            after: range(&platform)?,
+        },
+    };
+    Ok((plan, target, live))
+}
+
+/// What is written: the file's spec, whole. Only the number of instances, where the file has none, stays the autoscaler's.
+fn merged(wanted: &TaskPlatform, live: Option<&TaskPlatform>, namespace: &str) -> TaskPlatform {
+    let mut target = wanted.clone();
+    target.status = None;
+    // A file may be a copy of what was there once.
+    target.metadata = ObjectMeta {
+        name: wanted.metadata.name.clone(),
+        namespace: Some(namespace.to_owned()),
+        labels: wanted.metadata.labels.clone(),
+        annotations: wanted.metadata.annotations.clone(),
+        ..ObjectMeta::default()
+    };
+    let Some(live) = live else { return target };
+    if target.spec.api.replicas.is_none() {
+        target.spec.api.replicas = live.spec.api.replicas;
+    }
+    // Labels and annotations that others gave it stay.
+    let mut metadata = live.metadata.clone();
+    metadata.labels.get_or_insert_default().extend(wanted.metadata.labels.clone().unwrap_or_default());
+    metadata.annotations.get_or_insert_default().extend(wanted.metadata.annotations.clone().unwrap_or_default());
+    metadata.managed_fields = None;
+    target.metadata = metadata;
+    target
+}
