@@ -1,7 +1,6 @@
 //! What is wrong with a TaskPlatform, or will be when it is loaded, loses a node or grows: told before anything runs.
 //!
-//! The command line tells it from a file, the admission webhook at `kubectl apply`. What each code is about stands in
-//! `docs/findings.md`.
+//! What each code is about stands in `docs/findings.md`.
 
 mod availability;
 mod budgets;
