@@ -6,7 +6,8 @@ use crate::{Component, Facts, Object, Platform, api, network, network::Caller, p
 
 const COMPONENT: Component = Component::Worker;
 
-/// The connections that a worker holds to the poolers at most: those of an instance that write, and one for each of its tasks.
+/// The connections that a worker holds to the poolers at most: four that read and six that write, as an instance of the API, one that relays
+/// events and one that refreshes summaries.
 pub(crate) const CONNECTIONS: i32 = 12;
 
 pub(crate) fn objects(platform: &Platform, facts: &Facts) -> Vec<Object> {

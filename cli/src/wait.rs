@@ -43,7 +43,7 @@ pub(crate) enum Error {
     Cluster(#[from] cluster::Error),
     #[error("the TaskPlatform cannot be watched: is its definition installed (kubectl get crd), and may you list it?")]
     Watch(#[source] Box<watcher::Error>),
-    #[error("{name} is not there after {timeout}: {why}")]
+    #[error("{name} does not serve as its spec says after {timeout}: {why}")]
     Timeout { name: String, timeout: taskplatform_crds::Duration, why: String },
     #[error("{name} cannot be built: {why}")]
     Stalled { name: String, why: String },

@@ -105,7 +105,7 @@ fn work_memory(platform: &Platform) -> Option<Finding> {
     ))
 }
 
-/// What an instance takes however little it does, against what the autoscaler aims at.
+/// What an instance may take however little it does, against what the autoscaler aims at.
 fn api_memory(platform: &Platform) -> Option<Finding> {
     let spec = platform.spec();
     let memory = spec.api.resources.memory.as_bytes();
@@ -127,7 +127,7 @@ fn api_memory(platform: &Platform) -> Option<Finding> {
         Code::ApiMemory,
         "spec.api.resources.memory",
         format!(
-            "an instance takes up to {} MiB when it does little, and the autoscaler aims at {} MiB ({percent} % of {}): it would add instances up to scaling.maxInstances and never remove one",
+            "an instance may take {} MiB however low the load, and the autoscaler aims at {} MiB ({percent} % of {}): it could add instances and keep them though there is little to do",
             used >> 20,
             target >> 20,
             spec.api.resources.memory
