@@ -7,7 +7,7 @@ TEST_GATEWAY_PORT ?= 8081
 export CACHE CARGO_TARGET_DIR CLUSTER GATEWAY_PORT TEST_GATEWAY_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help up down clean test lint images operator crds bench bench-api fuzz
+.PHONY: help up down clean test lint images operator crds bundle bench bench-api fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -24,7 +24,7 @@ clean: ## down, and remove every image and file that was built or cached
 test: ## lint, then every test: alone, on real databases, and end to end on the cluster
 	@dev/test.sh
 
-lint: ## format, shellcheck, clippy
+lint: ## format, shellcheck, helm lint, clippy
 	@dev/lint.sh
 
 images: ## build the images that changed and load them into the cluster
@@ -35,6 +35,9 @@ operator: images ## the images, then the CRD and the operator applied to the clu
 
 crds: ## generate crds/taskplatform.yaml from its Rust type
 	@dev/crds.sh
+
+bundle: ## generate bundle/ for the Operator Lifecycle Manager from manifests/, crds/ and examples/
+	@dev/bundle.sh
 
 bench: ## time from apply to Ready, and what the operator takes
 	@bench/platform.sh

@@ -3,5 +3,7 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
-cargo run --quiet --manifest-path "$root/Cargo.toml" -p taskplatform-crds >"$cache/taskplatform.yaml"
+# --workspace: the dependencies are then those that `cargo test --workspace` has built.
+cargo build --quiet --release --manifest-path "$root/Cargo.toml" --workspace --bin taskplatform-crds
+"$CARGO_TARGET_DIR/release/taskplatform-crds" >"$cache/taskplatform.yaml"
 mv "$cache/taskplatform.yaml" "$root/crds/taskplatform.yaml"

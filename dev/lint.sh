@@ -8,7 +8,12 @@ shell_scripts() {
   if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR .ci/run bench/*.sh dev/*.sh dev/*/*.sh images/collect; else say "shellcheck is not installed: skipped"; fi
 }
 
+chart() {
+  if command -v helm >/dev/null; then helm lint --strict charts/taskplatform; else say "helm is not there yet: skipped"; fi
+}
+
 step "Format" "1 s" cargo fmt --check
 step "Shell scripts" "5 s" shell_scripts
+step "Chart" "1 s" chart
 # In the release profile, as the images and the tests: one build of procedural macros and build scripts serves all.
 step "Clippy" "10 s, 4 min with a cold cache" cargo clippy --release --locked --workspace --all-targets -- -D warnings

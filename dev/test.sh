@@ -6,6 +6,7 @@ log=$cache/logs/cargo-test.log
 
 "$root/dev/lint.sh"
 "$root/dev/platform.sh"
+step "Helm" "1 s, 2 min to build it" "$root/dev/tools.sh" helm
 
 # The operator's tests start Redis servers of their own.
 command -v redis-server >/dev/null || step "Redis" "10 s" apt_install redis-server

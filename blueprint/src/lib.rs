@@ -19,6 +19,7 @@ mod platform;
 mod pod;
 mod pooler;
 mod redis;
+mod trouble;
 mod worker;
 
 pub use applied::owner_reference;
@@ -32,6 +33,7 @@ pub use object::{Component, Kind, MANAGED_BY, Object, labels, selector};
 pub use plan::{Action, Change, Effect, FieldChange, SettingChange, Totals, differences, in_a_line, plan, settings};
 pub use platform::{CustomMetric, Facts, Images, Invalid, Names, Platform, REQUESTS_PER_SECOND};
 pub use redis::RedisCluster;
+pub use trouble::{Trouble, trouble};
 
 /// Ports that more than one component, or the operator, has to know.
 pub mod ports {

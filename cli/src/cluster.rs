@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use futures::future::try_join_all;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Event, Pod},
+};
 use kube::{
-    Api, Client, Config,
+    Api, Client, Config, ResourceExt,
     api::ListParams,
     config::{KubeConfigOptions, KubeconfigError},
     core::{ApiResource, DynamicObject},
@@ -71,24 +74,34 @@ impl Cluster {
 
     /// A TaskPlatform, if there is one of this name.
     pub(crate) async fn platform(&self, namespace: &str, name: &str) -> Result<Option<TaskPlatform>, Error> {
-        match self.platforms(namespace).get(name).await {
-            Ok(platform) => Ok(Some(platform)),
-            // Both answers have the code 404; that of an unknown resource speaks of no object.
-            Err(kube::Error::Api(status)) if status.is_not_found() => {
-                if status.details.as_ref().is_some_and(|details| details.name == name) {
-                    Ok(None)
-                } else {
-                    Err(Error::NotInstalled)
-                }
-            }
-            Err(source) => Err(read("TaskPlatforms", "taskplatforms", namespace, source)),
-        }
+        found(self.platforms(namespace).get(name).await, namespace, name)
+    }
+
+    /// The same, with all that its operator reports, known here or not.
+    pub(crate) async fn whole_platform(&self, namespace: &str, name: &str) -> Result<Option<DynamicObject>, Error> {
+        let resource = ApiResource::erase::<TaskPlatform>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+        found(api.get(name).await, namespace, name)
+    }
+
+    /// The pods of a platform.
+    pub(crate) async fn pods(&self, namespace: &str, name: &str) -> Result<Vec<DynamicObject>, Error> {
+        let resource = ApiResource::erase::<Pod>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+        let pods = api.list(&labelled(name)).await;
+        Ok(pods.map_err(|source| read("Pods", "pods", namespace, source))?.items)
+    }
+
+    /// The events of a namespace.
+    pub(crate) async fn events(&self, namespace: &str) -> Result<Vec<Event>, Error> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        let events = api.list(&ListParams::default()).await;
+        Ok(events.map_err(|source| read("Events", "events", namespace, source))?.items)
     }
 
     /// The objects of a platform that are of the blueprint's kinds.
     pub(crate) async fn objects(&self, namespace: &str, name: &str) -> Result<Vec<(Kind, DynamicObject)>, Error> {
-        let labels = format!("app.kubernetes.io/name=taskplatform,app.kubernetes.io/instance={name}");
-        let parameters = ListParams::default().labels(&labels);
+        let parameters = labelled(name);
         let lists = Kind::ALL.into_iter().map(|kind| {
             let resource = ApiResource::from_gvk(&kind.group_version_kind());
             let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
@@ -102,14 +115,18 @@ impl Cluster {
         Ok(try_join_all(lists).await?.concat())
     }
 
-    /// What the operator of this cluster builds with.
-    pub(crate) async fn facts(&self) -> Result<Facts, Error> {
+    /// What the operator of this cluster builds with. Whoever may not read its Deployment is told by the platform's own
+    /// objects, where there are any.
+    pub(crate) async fn facts(&self, platform: &[(Kind, DynamicObject)]) -> Result<Facts, Error> {
         let namespace = &self.operator_namespace;
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
-        let operator = deployments.get_opt("taskplatform-operator").await;
-        let operator = operator.map_err(|source| read("Deployments", "deployments", namespace, source))?;
+        let variables = match deployments.get_opt("taskplatform-operator").await {
+            Ok(operator) => operator.map(|operator| environment(&operator)).unwrap_or_default(),
+            Err(kube::Error::Api(status)) if status.is_forbidden() && !platform.is_empty() => images(platform),
+            Err(source) => return Err(read("Deployments", "deployments", namespace, source)),
+        };
         Ok(Facts {
-            images: Images::from_environment(&operator.map(|operator| environment(&operator)).unwrap_or_default()),
+            images: Images::from_environment(&variables),
             requests_per_second: self.serves_requests_per_second().await?,
             operator_namespace: namespace.clone(),
             ..Facts::default()
@@ -134,6 +151,26 @@ impl Cluster {
     }
 }
 
+fn labelled(platform: &str) -> ListParams {
+    ListParams::default().labels(&format!("app.kubernetes.io/name=taskplatform,app.kubernetes.io/instance={platform}"))
+}
+
+/// What a request for one TaskPlatform came to.
+fn found<K>(answer: kube::Result<K>, namespace: &str, name: &str) -> Result<Option<K>, Error> {
+    match answer {
+        Ok(platform) => Ok(Some(platform)),
+        // Both answers have the code 404; that of an unknown resource speaks of no object.
+        Err(kube::Error::Api(status)) if status.is_not_found() => {
+            if status.details.as_ref().is_some_and(|details| details.name == name) {
+                Ok(None)
+            } else {
+                Err(Error::NotInstalled)
+            }
+        }
+        Err(source) => Err(read("TaskPlatforms", "taskplatforms", namespace, source)),
+    }
+}
+
 fn read(what: &'static str, resource: &str, namespace: &str, source: kube::Error) -> Error {
     match source {
         kube::Error::Api(_) => Error::Read {
@@ -144,6 +181,30 @@ fn read(what: &'static str, resource: &str, namespace: &str, source: kube::Error
         },
         other => Error::Reach(Box::new(other)),
     }
+}
+
+/// The images that a platform's pods run, as the operator's variables would name them.
+fn images(platform: &[(Kind, DynamicObject)]) -> BTreeMap<String, String> {
+    let components = [
+        ("database", "POSTGRES"),
+        ("pooler", "PGBOUNCER"),
+        ("cache", "REDIS"),
+        ("gateway", "GATEWAY"),
+        ("worker", "TASK_API"),
+    ];
+    let image = |component: &str| {
+        let of_component = |object: &&DynamicObject| {
+            object.labels().get("app.kubernetes.io/component").is_some_and(|name| name == component)
+        };
+        let mut objects = platform.iter().map(|(_, object)| object).filter(of_component);
+        objects.find_map(|object| {
+            Some(object.data.pointer("/spec/template/spec/containers/0/image")?.as_str()?.to_owned())
+        })
+    };
+    components
+        .iter()
+        .filter_map(|(component, name)| Some((format!("RELATED_IMAGE_{name}"), image(component)?)))
+        .collect()
 }
 
 fn environment(deployment: &Deployment) -> BTreeMap<String, String> {

@@ -10,6 +10,7 @@ mod plan;
 mod render;
 mod size;
 mod source;
+mod status;
 mod wait;
 
 use std::{error::Error, io, io::Write, path::PathBuf, process::ExitCode};
@@ -54,6 +55,9 @@ enum Command {
         after_help = "Example:\n  taskplatform apply -f tp.yaml\n  taskplatform plan -f tp.yaml -o json > plan.json && taskplatform apply -f tp.yaml --plan plan.json"
     )]
     Apply(apply::Arguments),
+    /// Tell how a TaskPlatform is: what is wrong first, down to the pod.
+    #[command(after_help = "Example:\n  taskplatform status quickstart --watch")]
+    Status(status::Arguments),
     /// Wait until a TaskPlatform serves requests, and show what it waits for.
     #[command(after_help = "Example:\n  taskplatform wait quickstart --timeout 5m")]
     Wait(wait::Arguments),
@@ -102,6 +106,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Prices => cost::show_prices()?,
         Command::Plan(arguments) => return Ok(block_on(plan::run(&arguments))??),
         Command::Apply(arguments) => block_on(apply::run(&arguments))??,
+        Command::Status(arguments) => block_on(status::run(&arguments))??,
         Command::Wait(arguments) => block_on(wait::run(&arguments))??,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "taskplatform", &mut io::stdout());

@@ -8,7 +8,7 @@ use kube::{ResourceExt, api::ObjectMeta};
 use serde::{Deserialize, Serialize};
 use taskplatform_blueprint::{
     Band, Change, FieldChange, Invalid, Platform, SettingChange, Totals, Unpriced, bands, blueprint, differences,
-    estimate, owner_reference, plan, settings,
+    estimate, findings, owner_reference, plan, settings,
 };
 use taskplatform_crds::TaskPlatform;
 
@@ -77,6 +77,9 @@ pub(crate) struct Plan {
     /// Between which uses the autoscaler leaves things as they are.
     pub(crate) bands: Vec<Band>,
     pub(crate) cost: CostChange,
+    /// What will disappoint, though it can be built.
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
     pub(crate) totals: Totals,
 }
 
@@ -127,8 +130,8 @@ pub(crate) async fn of(
 ) -> Result<(Plan, TaskPlatform, Option<TaskPlatform>), Error> {
     let name = wanted.name_any();
     let namespace = wanted.namespace().unwrap_or_else(|| cluster.namespace.clone());
-    let (live, facts) = tokio::try_join!(cluster.platform(&namespace, &name), cluster.facts())?;
-    let objects = cluster.objects(&namespace, &name).await?;
+    let (live, objects) = tokio::try_join!(cluster.platform(&namespace, &name), cluster.objects(&namespace, &name))?;
+    let facts = cluster.facts(&objects).await?;
 
     let target = merged(wanted, live.as_ref(), &namespace);
     if let Some(live) = &live {
@@ -161,6 +164,8 @@ pub(crate) async fn of(
         totals: Totals::of(&changes),
         changes,
         settings: before.as_ref().map(|before| settings(before, &platform)).unwrap_or_default(),
+        // What is an error was refused above.
+        warnings: findings(&target, None).iter().map(ToString::to_string).collect(),
         bands: bands(&platform.spec().scaling, facts.requests_per_second),
         cost: CostChange {
             currency: prices.currency.clone(),

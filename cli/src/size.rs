@@ -106,7 +106,8 @@ impl Proposal<'_> {
             "\
 # For {users} users: level {level_name} of the scalability plan (up to {most} users), {instances} instances of the API.
 # Each has what {instance_name} has for pods, PostgreSQL what {database_name} has, and the cache what {cache_name} has.
-{scaled}# taskplatform plan -f FILE shows what this becomes, taskplatform cost -f FILE what it costs.
+{scaled}# taskplatform check -f FILE tells whether your cluster has room for it (if not: size --nodes), taskplatform cost -f FILE what it
+# costs, and taskplatform apply -f FILE shows what it becomes, asks, and makes it.
 apiVersion: taskplatform.dev/v1alpha1
 kind: TaskPlatform
 metadata:

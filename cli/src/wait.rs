@@ -11,7 +11,10 @@ use kube::{
 };
 use taskplatform_crds::TaskPlatform;
 
-use crate::cluster::{self, Cluster};
+use crate::{
+    cluster::{self, Cluster},
+    output,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -43,8 +46,14 @@ pub(crate) enum Error {
     Cluster(#[from] cluster::Error),
     #[error("the TaskPlatform cannot be watched: is its definition installed (kubectl get crd), and may you list it?")]
     Watch(#[source] Box<watcher::Error>),
-    #[error("{name} does not serve as its spec says after {timeout}: {why}")]
-    Timeout { name: String, timeout: taskplatform_crds::Duration, why: String },
+    #[error(
+        "{name} does not serve as its spec says after {timeout}: {why}\n  taskplatform status {name} -n {namespace} tells more"
+    )]
+    Timeout { name: String, namespace: String, timeout: taskplatform_crds::Duration, why: String },
+    #[error("the watch of the TaskPlatform has ended: run the command again")]
+    Ended,
+    #[error(transparent)]
+    Output(#[from] output::Error),
     #[error("{name} cannot be built: {why}")]
     Stalled { name: String, why: String },
     #[error("there is no TaskPlatform {name} in namespace {namespace}: kubectl get tp -A lists them")]
@@ -78,7 +87,20 @@ pub(crate) async fn until(
     let watching = follow(&api, name, goal, &mut view, &mut why);
     let result = tokio::time::timeout(Duration::from(timeout), watching).await;
     view.end();
-    result.unwrap_or_else(|_| Err(Error::Timeout { name: name.to_owned(), timeout, why: why.clone() }))
+    let timed_out = |_| Err(Error::Timeout { name: name.to_owned(), namespace: namespace.to_owned(), timeout, why });
+    Ok(output::write(&closing(&result.unwrap_or_else(timed_out)?, namespace, name))?)
+}
+
+/// Where it answers, how to get there from here, and where to look next.
+fn closing(platform: &TaskPlatform, namespace: &str, name: &str) -> String {
+    let gateway = platform.status.as_ref().and_then(|status| status.gateway.as_ref());
+    let address = gateway.map_or("the gateway", |gateway| &gateway.address);
+    format!(
+        "{name} serves at {address}
+From here: kubectl -n {namespace} port-forward service/{name}-gateway 8080:80, then http://127.0.0.1:8080
+How it is: taskplatform status {name} -n {namespace}
+"
+    )
 }
 
 async fn follow(
@@ -87,7 +109,7 @@ async fn follow(
     goal: Goal,
     view: &mut View,
     why: &mut String,
-) -> Result<(), Error> {
+) -> Result<TaskPlatform, Error> {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut platforms = std::pin::pin!(watcher(api.clone(), config).default_backoff().applied_objects());
     while let Some(platform) = platforms.try_next().await.map_err(|error| Error::Watch(Box::new(error)))? {
@@ -99,12 +121,12 @@ async fn follow(
         }
         let moving = conditions.get("Reconciling").filter(|moving| moving.holds);
         match (ready.holds, goal, moving) {
-            (true, Goal::Ready, _) | (true, Goal::Settled, None) => return Ok(()),
+            (true, Goal::Ready, _) | (true, Goal::Settled, None) => return Ok(platform),
             (true, Goal::Settled, Some(moving)) => why.clone_from(&moving.message),
             (false, _, _) => why.clone_from(&ready.message),
         }
     }
-    Ok(())
+    Err(Error::Ended)
 }
 
 struct State {

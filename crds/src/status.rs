@@ -16,6 +16,9 @@ pub struct TaskPlatformStatus {
     /// The API.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api: Option<ApiStatus>,
+    /// The autoscaler.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoscaler: Option<AutoscalerStatus>,
     /// The gateway.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<GatewayStatus>,
@@ -42,6 +45,7 @@ impl Default for TaskPlatformStatus {
             observed_generation: -1,
             conditions: Vec::new(),
             api: None,
+            autoscaler: None,
             gateway: None,
             pooler: None,
             database: None,
@@ -95,12 +99,66 @@ pub struct GatewayStatus {
     pub address: String,
 }
 
+/// The autoscaler: what it sees, and between which uses it leaves things as they are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct AutoscalerStatus {
+    /// Instances that it asks for.
+    pub desired: i32,
+    /// The fewest that it may ask for.
+    pub minimum: i32,
+    /// The most that it may ask for.
+    pub maximum: i32,
+    /// When it changed their number last.
+    pub last_scaled: Option<String>,
+    /// What it goes by.
+    pub metrics: Vec<ScalingMetric>,
+}
+
+/// A metric that the autoscaler goes by, as an average over the instances.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ScalingMetric {
+    /// What is measured.
+    pub metric: String,
+    /// What it is measured in.
+    pub unit: String,
+    /// What it is now; absent while it is not known.
+    pub current: Option<i64>,
+    /// Below it instances are removed, if every other metric is below its own.
+    pub below: i32,
+    /// What the autoscaler aims at.
+    pub target: i32,
+    /// Above it instances are added.
+    pub above: i32,
+}
+
 /// PgBouncer's pods.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PoolerStatus {
     /// Ready and desired pods, such as 2/2.
     pub ready: String,
+    /// The connections of each pod that answers.
+    pub instances: Vec<PoolerInstance>,
+}
+
+/// A PgBouncer's connections.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PoolerInstance {
+    /// The pod.
+    pub pod: String,
+    /// Clients that are connected.
+    pub clients: i32,
+    /// Of those, clients that wait for a connection to PostgreSQL.
+    pub waiting: i32,
+    /// How long the first of them has waited (PgBouncer's maxwait).
+    pub max_wait_milliseconds: i64,
+    /// Connections to PostgreSQL in use.
+    pub servers_busy: i32,
+    /// Connections to PostgreSQL that are not in use.
+    pub servers_idle: i32,
 }
 
 /// The workers' pods.
@@ -120,10 +178,39 @@ pub struct DatabaseStatus {
     /// The pod of the primary; empty while there is none.
     pub primary: String,
     /// The timeline of the primary: it rises with each failover.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub timeline: Option<i64>,
     /// Replicas that stream from the primary.
     pub streaming_replicas: i32,
+    /// The last change of the primary.
+    pub last_failover: Option<Failover>,
+    /// The members as Patroni sees them.
+    pub members: Vec<DatabaseMember>,
+}
+
+/// A change of the primary, wanted or not.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Failover {
+    /// When the new primary took over.
+    pub time: String,
+    /// The pod of the new primary.
+    pub primary: String,
+}
+
+/// A member of the PostgreSQL cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DatabaseMember {
+    /// The pod.
+    pub pod: String,
+    /// primary or replica.
+    pub role: String,
+    /// Such as running, streaming or starting.
+    pub state: String,
+    /// The timeline that it is on.
+    pub timeline: Option<i64>,
+    /// How many bytes of WAL a replica is behind; absent for the primary, and while it is not known.
+    pub lag_bytes: Option<i64>,
 }
 
 /// A Redis Cluster's nodes.
@@ -136,4 +223,26 @@ pub struct RedisStatus {
     pub slots: i32,
     /// The pods of the masters.
     pub masters: Vec<String>,
+    /// The nodes of each shard, the master first.
+    pub nodes: Vec<RedisNode>,
+}
+
+/// A node of a Redis Cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RedisNode {
+    /// The pod.
+    pub pod: String,
+    /// The shard, from 0 in the order of their slots.
+    pub shard: i32,
+    /// master or replica.
+    pub role: String,
+    /// serving; of a replica: in sync or not in sync.
+    pub state: String,
+    /// Of a master: the slots that it serves.
+    pub slots: Option<i32>,
+    /// Of a master: the memory that it uses, in whole MiB.
+    pub used_memory_bytes: Option<i64>,
+    /// Of a master: the memory that its data may take; absent without a limit.
+    pub max_memory_bytes: Option<i64>,
 }

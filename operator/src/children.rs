@@ -6,7 +6,10 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, TryStreamExt, channel::mpsc};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::{
+    api::core::v1::{PersistentVolumeClaim, Pod},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy},
@@ -175,8 +178,10 @@ impl Children {
         if objects.get(&key).is_some_and(|known| version(known) >= version(&object) && known.uid() == object.uid()) {
             return None;
         }
+        // Patroni notes its position on its pod every few seconds, for example: that is no news.
+        let news = objects.get(&key).is_none_or(|known| !says_the_same(known, &object));
         objects.insert(key, object);
-        Some(place)
+        news.then_some(place)
     }
 
     fn forget(&self, watched: Watched, object: &DynamicObject) -> Option<Place> {
@@ -337,6 +342,12 @@ fn content(object: &DynamicObject) -> String {
         data.remove("status");
     }
     digest(&json!([data, object.labels(), object.annotations(), object.owner_references()]))
+}
+
+/// Whether two versions of an object differ in nothing that is kept of them.
+fn says_the_same(one: &DynamicObject, other: &DynamicObject) -> bool {
+    let metadata = |object: &DynamicObject| ObjectMeta { resource_version: None, ..object.metadata.clone() };
+    one.data == other.data && metadata(one) == metadata(other)
 }
 
 /// What the operator does not look at is not kept in memory.

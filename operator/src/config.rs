@@ -13,14 +13,17 @@ pub(crate) struct Config {
     pub(crate) namespace: String,
     /// Where `/healthz`, `/readyz` and `/metrics` answer.
     pub(crate) listen: SocketAddr,
+    /// Where the admission webhook answers.
+    pub(crate) admission_listen: SocketAddr,
     /// The images that it runs: the release's, or those in `RELATED_IMAGE_*`.
     pub(crate) images: Images,
 }
 
 /// A setting that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("LISTEN is {value:?}, which is no address: give one such as [::]:8080")]
+#[error("{variable} is {value:?}, which is no address: give one such as [::]:8080")]
 pub(crate) struct InvalidListen {
+    variable: &'static str,
     value: String,
     source: std::net::AddrParseError,
 }
@@ -29,11 +32,15 @@ impl Config {
     pub(crate) fn from_environment() -> Result<Self, InvalidListen> {
         let variables: BTreeMap<String, String> = env::vars().collect();
         let get = |name: &str, default: &str| variables.get(name).cloned().unwrap_or_else(|| default.to_owned());
-        let listen = get("LISTEN", "[::]:8080");
+        let address = |variable, default| {
+            let value = get(variable, default);
+            value.parse().map_err(|source| InvalidListen { variable, value, source })
+        };
         Ok(Self {
             identity: get("POD_NAME", "taskplatform-operator"),
             namespace: get("POD_NAMESPACE", "taskplatform-system"),
-            listen: listen.parse().map_err(|source| InvalidListen { value: listen.clone(), source })?,
+            listen: address("LISTEN", "[::]:8080")?,
+            admission_listen: address("ADMISSION_LISTEN", "[::]:9443")?,
             images: Images::from_environment(&variables),
         })
     }

@@ -14,9 +14,11 @@ use kube::{
     api::{Patch, PatchParams},
     core::DeserializeGuard,
     runtime::{
-        Controller,
+        Controller, WatchStreamExt,
         controller::{self, Action},
         events::{Event, EventType, Recorder, Reporter},
+        predicates, reflector,
+        utils::PredicateConfig,
         watcher,
     },
 };
@@ -26,7 +28,7 @@ use taskplatform_crds::{TaskPlatform, TaskPlatformSpec, TaskPlatformStatus};
 use tracing::{debug, info, warn};
 
 use crate::{
-    act::{gateway, patroni, redis_cluster},
+    act::{gateway, patroni, pooler, redis_cluster},
     children::{self, Children, lock},
     config::Config,
     credentials::{self, Credentials},
@@ -110,11 +112,17 @@ pub(crate) async fn run(client: Client, config: &Config, metrics: Arc<Metrics>, 
         memories: Mutex::default(),
         client: client.clone(),
     });
-    let platforms: Api<Guarded> = Api::all(client);
     let shutdown = async move {
         let _ = stop.wait_for(|stop| *stop).await;
     };
-    Controller::new(platforms, watcher::Config::default().page_size(50))
+    let (known, writer) = reflector::store();
+    let platforms = watcher(Api::<Guarded>::all(client), watcher::Config::default().page_size(50))
+        .default_backoff()
+        .reflect(writer)
+        .applied_objects()
+        // Its own reports are no reason to look again: they hold figures that change all the time.
+        .predicate_filter(predicates::generation, PredicateConfig::default());
+    Controller::for_stream(platforms, known)
         .with_config(controller::Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY))
         .reconcile_on(changed)
         .graceful_shutdown_on(shutdown)
@@ -277,16 +285,17 @@ async fn act(
     context: &Context,
 ) -> Observed {
     let pods = |component| context.children.pods(owner, component);
-    let (database_pods, cache_pods, sessions_pods) =
-        (pods(Component::Database), pods(Component::Cache), pods(Component::Sessions));
-    let (database, cache, sessions, gateway) = futures::future::join4(
+    let (database_pods, pooler_pods) = (pods(Component::Database), pods(Component::Pooler));
+    let (cache_pods, sessions_pods) = (pods(Component::Cache), pods(Component::Sessions));
+    let (database, poolers, cache, sessions, gateway) = futures::future::join5(
         patroni::look_after(&context.http, platform, &database_pods, credentials),
+        pooler::look_at(&pooler_pods, credentials),
         redis_cluster::look_after(platform, RedisCluster::Cache, &cache_pods, credentials),
         redis_cluster::look_after(platform, RedisCluster::Sessions, &sessions_pods, credentials),
         ask_the_gateway(owner, platform, context),
     )
     .await;
-    Observed { database, cache, sessions, gateway, failures, requests_per_second: facts.requests_per_second }
+    Observed { database, poolers, cache, sessions, gateway, failures, requests_per_second: facts.requests_per_second }
 }
 
 /// Asks only when somebody can answer.

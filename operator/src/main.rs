@@ -3,6 +3,7 @@
 //! Two replicas run; the one that holds the lease reconciles: see `controller.rs`, which reads as the steps it takes.
 
 mod act;
+mod admission;
 mod children;
 mod config;
 mod controller;
@@ -48,12 +49,16 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
     let stop = leader::shutdown_signal()?;
     let server = server::serve(config.listen, Arc::clone(&metrics)).await?;
+    let certificate = Arc::new(admission::Serving::default());
+    let admission = admission::listen(config.admission_listen, Arc::clone(&certificate), Arc::clone(&metrics)).await?;
+    tokio::spawn(admission::keep_current(client.clone(), config.namespace.clone(), certificate));
     info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "the operator starts");
     tokio::select! {
         ended = leader::lead(&client, &config, &metrics, stop, |stop| {
             controller::run(client.clone(), &config, Arc::clone(&metrics), stop)
         }) => ended?,
         ended = server => ended??,
+        ended = admission => ended??,
     }
     info!("the operator has stopped");
     Ok(())

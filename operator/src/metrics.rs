@@ -22,6 +22,24 @@ pub(crate) struct OutcomeLabel {
     pub(crate) outcome: Outcome,
 }
 
+/// What the admission webhook said of a TaskPlatform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Verdict {
+    /// Nothing is wrong.
+    Admitted,
+    /// It will disappoint.
+    Warned,
+    /// It cannot be built.
+    Denied,
+    /// The question was none.
+    Unreadable,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct VerdictLabel {
+    pub(crate) verdict: Verdict,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct KindLabel {
     pub(crate) kind: &'static str,
@@ -41,6 +59,7 @@ pub(crate) struct Metrics {
     pub(crate) reconcile_seconds: Histogram,
     pub(crate) applied: Family<KindLabel, Counter>,
     pub(crate) ready: Family<PlatformLabel, Gauge>,
+    pub(crate) reviews: Family<VerdictLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -53,13 +72,19 @@ impl Default for Metrics {
             reconcile_seconds: Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
             applied: Family::default(),
             ready: Family::default(),
+            reviews: Family::default(),
         };
-        let Self { registry, leader, reconciliations, reconcile_seconds, applied, ready } = &mut metrics;
+        let Self { registry, leader, reconciliations, reconcile_seconds, applied, ready, reviews } = &mut metrics;
         registry.register("leader", "1 while this replica reconciles", leader.clone());
         registry.register("reconciliations", "Reconciliations by their outcome", reconciliations.clone());
         registry.register("reconcile_seconds", "How long a reconciliation takes", reconcile_seconds.clone());
         registry.register("applied_objects", "Objects sent to the API server, by kind", applied.clone());
         registry.register("platform_ready", "1 while the platform serves requests", ready.clone());
+        registry.register(
+            "admission_reviews",
+            "TaskPlatforms that the API server asked about, by the answer",
+            reviews.clone(),
+        );
         metrics
     }
 }

@@ -124,9 +124,14 @@ type Named<'v> = Vec<(&'v str, &'v Value)>;
 
 /// The items by name, if each has one of its own.
 fn by_name(items: &[Value]) -> Option<Named<'_>> {
-    let named: Named<'_> = items.iter().map(|item| Some((item.get("name")?.as_str()?, item))).collect::<Option<_>>()?;
+    let named: Named<'_> = items.iter().map(|item| Some((name_of(item)?, item))).collect::<Option<_>>()?;
     let distinct: BTreeSet<&str> = named.iter().map(|(name, _)| *name).collect();
     (distinct.len() == named.len()).then_some(named)
+}
+
+/// An item's name: its own, or of an object within an object, that of its metadata.
+fn name_of(item: &Value) -> Option<&str> {
+    item.get("name").or_else(|| item.pointer("/metadata/name"))?.as_str()
 }
 
 fn find<'v>(named: &Named<'v>, name: &str) -> Option<&'v Value> {
@@ -163,7 +168,7 @@ fn taken_away(gone: &mut Vec<FieldChange>, path: &str, fields: &Value, live: &Va
             let item = |list: &Value| list.as_array().into_iter().flatten().find(|item| contains(item, &keys)).cloned();
             // An item that is not desired any more was told of when the lists were compared.
             if let (Some(live), Some(desired)) = (item(live), item(desired)) {
-                let name = live.get("name").and_then(Value::as_str).map_or_else(|| keys.to_string(), str::to_owned);
+                let name = name_of(&live).map_or_else(|| keys.to_string(), str::to_owned);
                 taken_away(gone, &format!("{path}[{name}]"), fields, &live, &desired);
             }
         }

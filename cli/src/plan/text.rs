@@ -20,7 +20,7 @@ const TITLE: Style = Style::new().bold();
 const LONG: usize = 60;
 
 pub(crate) fn of(plan: &Plan) -> String {
-    let Plan { name, namespace, new, spec, changes, settings, bands, cost, totals } = plan;
+    let Plan { name, namespace, new, spec, changes, settings, bands, cost, warnings, totals } = plan;
     let mut parts = vec![title(&format!("TaskPlatform {name} in namespace {namespace}"))];
     if plan.is_empty() {
         parts.push("  nothing changes\n".to_owned());
@@ -38,6 +38,7 @@ pub(crate) fn of(plan: &Plan) -> String {
         }
     }
     parts.extend(["\n".to_owned(), scaling(bands), costs(cost)]);
+    parts.extend(warnings.iter().map(|warning| output::wrapped(&format!("Warning: {warning}"), 0)));
     let Totals { create, change, replace, delete } = totals;
     let replaced = if *replace > 0 { format!(", {replace} to replace") } else { String::new() };
     parts.push(title(&format!("Plan: {create} to create, {change} to change{replaced}, {delete} to delete")));

@@ -2,6 +2,7 @@
 
 pub(crate) mod gateway;
 pub(crate) mod patroni;
+pub(crate) mod pooler;
 pub(crate) mod redis_cluster;
 
 use kube::core::DynamicObject;

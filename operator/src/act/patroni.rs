@@ -32,23 +32,54 @@ pub(crate) enum Error {
 /// PostgreSQL as Patroni sees it.
 #[derive(Debug, Default)]
 pub(crate) struct Cluster {
-    /// The pod of the primary, if there is one that runs.
-    pub(crate) primary: Option<String>,
-    /// The primary's timeline.
-    pub(crate) timeline: Option<i64>,
-    /// Pods that stream from the primary.
-    pub(crate) streaming: Vec<String>,
-    /// Pods that do not run as they should, with their state.
-    pub(crate) lagging: Vec<String>,
+    pub(crate) members: Vec<Member>,
+    /// The last change of the primary, if there was one.
+    pub(crate) last_failover: Option<Failover>,
 }
 
-struct Member {
-    pod: String,
+/// A member, as Patroni sees it.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) pod: String,
     address: Option<IpAddr>,
-    leads: bool,
-    state: String,
-    timeline: Option<i64>,
+    pub(crate) leads: bool,
+    pub(crate) state: String,
+    pub(crate) timeline: Option<i64>,
+    /// Bytes of WAL that it is behind.
+    pub(crate) lag: Option<i64>,
     pending_restart: bool,
+}
+
+/// An entry of Patroni's history.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Failover {
+    pub(crate) time: String,
+    /// The new primary's pod.
+    pub(crate) primary: String,
+}
+
+impl Cluster {
+    /// The primary, if there is one that runs.
+    pub(crate) fn primary(&self) -> Option<&Member> {
+        self.members.iter().find(|member| member.leads && member.state == "running")
+    }
+
+    /// How many replicas stream from the primary.
+    pub(crate) fn streaming(&self) -> usize {
+        self.members.iter().filter(|member| member.streams()).count()
+    }
+
+    /// Replicas that do not run as they should, with their state.
+    pub(crate) fn lagging(&self) -> Vec<String> {
+        let lagging = self.members.iter().filter(|member| !member.leads && !member.streams());
+        lagging.map(|member| format!("{} is {}", member.pod, member.state)).collect()
+    }
+}
+
+impl Member {
+    fn streams(&self) -> bool {
+        !self.leads && self.state == "streaming"
+    }
 }
 
 /// Asks the pods in turn until one answers, then brings the shared settings up to date. None while no pod answers.
@@ -61,9 +92,13 @@ pub(crate) async fn look_after(
     let authorization = authorization(credentials)?;
     for address in pods.iter().filter_map(|pod| address(pod)) {
         if let Ok(answer) = http.send(Method::GET, &url(address, "cluster"), None, None, TIMEOUT).await {
-            let members = members(&answer.json(), pods);
+            let history = http.send(Method::GET, &url(address, "history"), None, None, TIMEOUT).await;
+            let cluster = Cluster {
+                members: members(&answer.json(), pods),
+                last_failover: history.ok().and_then(|history| last_failover(&history.json())),
+            };
             let patroni = Patroni { http, address, authorization: &authorization };
-            return Some(patroni.settle(platform, &members).await);
+            return Some(patroni.settle(platform, &cluster).await.map(|()| cluster));
         }
     }
     None
@@ -76,20 +111,12 @@ struct Patroni<'a> {
 }
 
 impl Patroni<'_> {
-    async fn settle(&self, platform: &Platform, members: &[Member]) -> Result<Cluster, Error> {
-        let leader = members.iter().find(|member| member.leads && member.state == "running");
-        if leader.is_some() {
+    async fn settle(&self, platform: &Platform, cluster: &Cluster) -> Result<(), Error> {
+        if cluster.primary().is_some() {
             self.configure(platform).await?;
-            self.restart_one(members).await?;
+            self.restart_one(&cluster.members).await?;
         }
-        let (streaming, other): (Vec<_>, Vec<_>) =
-            members.iter().filter(|member| !member.leads).partition(|member| member.state == "streaming");
-        Ok(Cluster {
-            primary: leader.map(|member| member.pod.clone()),
-            timeline: leader.and_then(|member| member.timeline),
-            streaming: streaming.into_iter().map(|member| member.pod.clone()).collect(),
-            lagging: other.into_iter().map(|member| format!("{} is {}", member.pod, member.state)).collect(),
-        })
+        Ok(())
     }
 
     /// Changes the shared settings where they differ from the blueprint's.
@@ -153,10 +180,18 @@ fn members(cluster: &Value, pods: &[Arc<DynamicObject>]) -> Vec<Member> {
                 leads: member["role"] == "leader",
                 state: member["state"].as_str().unwrap_or("unknown").to_owned(),
                 timeline: member["timeline"].as_i64(),
+                // A word where it is not known.
+                lag: member["lag"].as_i64(),
                 pending_restart: member["pending_restart"].as_bool().unwrap_or(false),
             })
         })
         .collect()
+}
+
+/// The last of the entries, each of which is timeline, position, reason, time and new primary.
+fn last_failover(history: &Value) -> Option<Failover> {
+    let entry = history.as_array()?.last()?;
+    Some(Failover { time: entry[3].as_str()?.to_owned(), primary: entry[4].as_str()?.to_owned() })
 }
 
 /// What to send so that `current` becomes `desired`: what differs, and null for each setting that is not wanted any more.
@@ -193,6 +228,17 @@ fn difference(current: &Value, desired: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_entry_of_the_history_is_the_last_failover() {
+        let history = json!([
+            [1, 50_331_808, "no recovery target specified", "2026-01-02T03:04:05.678901+00:00", "a-database-1"],
+            [2, 67_109_024, "no recovery target specified", "2026-02-03T04:05:06.789012+00:00", "a-database-0"],
+        ]);
+        let expected = Failover { time: "2026-02-03T04:05:06.789012+00:00".into(), primary: "a-database-0".into() };
+        assert_eq!(last_failover(&history), Some(expected));
+        assert_eq!(last_failover(&json!([])), None);
+    }
 
     #[test]
     fn only_what_differs_is_changed() {

@@ -22,7 +22,7 @@ use std::{
 use redis::RedisError;
 use tokio::time::sleep;
 
-pub(crate) use health::{Health, State};
+pub(crate) use health::{Health, Shard, State};
 
 use connection::Connections;
 use plan::{Outlook, Plan, Step};

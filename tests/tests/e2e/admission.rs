@@ -1,13 +1,20 @@
 //! A bad spec is refused by the API server, with the field and the way out.
 
-use anyhow::{Result, ensure};
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
 use kube::{
     Api,
     api::{DynamicObject, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
-use taskplatform_tests::cluster;
+use taskplatform_tests::{cluster, eventually};
+
+use crate::turn;
 
 async fn create(name: &str, spec: Value) -> Result<DynamicObject, String> {
     let client = cluster::client().await.map_err(|error| format!("{error:#}"))?;
@@ -92,5 +99,46 @@ async fn an_empty_spec_gets_the_documented_numbers() -> Result<()> {
         ensure!(*field == expected, "the API server fills in {field}, documented is {expected}");
     }
     ensure!(spec["api"]["replicas"].is_null(), "the autoscaler owns spec.api.replicas");
+    Ok(())
+}
+
+/// What kubectl is told when it would create a platform.
+fn kubectl_create(spec: &Value) -> Result<(bool, String)> {
+    let document = json!({
+        "apiVersion": "taskplatform.dev/v1alpha1", "kind": "TaskPlatform", "metadata": {"name": "asked", "namespace": "default"}, "spec": spec,
+    });
+    let mut kubectl = Command::new("kubectl");
+    if let Ok(context) = std::env::var("KUBE_CONTEXT") {
+        kubectl.args(["--context", &context]);
+    }
+    kubectl
+        .args(["create", "--dry-run=server", "-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = kubectl.spawn().context("kubectl cannot be run: dev/tools.sh finds or builds it")?;
+    child.stdin.take().context("no input")?.write_all(document.to_string().as_bytes())?;
+    let output = child.wait_with_output()?;
+    Ok((output.status.success(), String::from_utf8(output.stderr)?))
+}
+
+/// The same findings as lint's, at `kubectl apply`.
+#[tokio::test]
+async fn the_operator_warns_and_refuses_at_admission() -> Result<()> {
+    let _turn = turn().await;
+    // Another test may have started the operator anew a moment ago.
+    eventually("the API server asks the operator", 90, async || {
+        let (admitted, told) = kubectl_create(&json!({"database": {"readReplicas": 0}}))?;
+        ensure!(admitted && told.contains("Warning: ") && told.contains("(TP201)"), "{told}");
+        Ok(())
+    })
+    .await?;
+    let (admitted, told) = kubectl_create(&json!({"database": {"parameters": {"max_connections": "10"}}}))?;
+    ensure!(
+        !admitted && told.contains("spec.database.parameters.max_connections") && told.contains("(TP101)"),
+        "{told}"
+    );
+    let (admitted, told) = kubectl_create(&json!({}))?;
+    ensure!(admitted && told.is_empty(), "the default is warned of: {told}");
     Ok(())
 }

@@ -38,7 +38,12 @@ async fn a_lost_primary_is_replaced_and_nothing_acknowledged_is_lost() -> Result
             .await
         })
         .await?;
-        platform.settled().await
+        platform.settled().await?;
+        let database =
+            platform.api().get("e2e").await?.status.and_then(|status| status.database).context("no status")?;
+        let told = database.last_failover.context("the failover is not told")?;
+        ensure!(told.primary == database.primary, "{told:?} is told, but the primary is {}", database.primary);
+        Ok(())
     })
     .await
 }

@@ -3,10 +3,17 @@
 mod admission;
 mod chaos;
 mod deletion;
+mod packaging;
 mod planning;
 mod shared;
+mod status;
 
-use anyhow::Result;
+use std::{
+    io::Write,
+    process::{Command, Output, Stdio},
+};
+
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use taskplatform_tests::platform::Platform;
 use tokio::sync::{Mutex, MutexGuard};
@@ -67,4 +74,20 @@ async fn shared_platform() -> Result<Platform> {
     let platform = Platform::create("e2e", small()).await?;
     platform.settled().await?;
     Ok(platform)
+}
+
+/// Runs the command line, which was built along with the tests.
+fn taskplatform(arguments: &[&str], input: &str) -> Result<Output> {
+    let tests = std::env::current_exe()?;
+    let binary = tests.parent().and_then(|deps| deps.parent()).context("no folder")?.join("taskplatform");
+    let mut command = Command::new(&binary);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if matches!(arguments.first(), Some(&"plan" | &"apply" | &"status" | &"wait"))
+        && let Ok(context) = std::env::var("KUBE_CONTEXT")
+    {
+        command.args(["--context", &context]);
+    }
+    let mut child = command.spawn().with_context(|| format!("{} cannot be run", binary.display()))?;
+    child.stdin.take().context("no input")?.write_all(input.as_bytes())?;
+    Ok(child.wait_with_output()?)
 }

@@ -1,10 +1,6 @@
 //! `taskplatform plan` says what the operator then does, and `apply` applies what was planned.
 
-use std::{
-    collections::BTreeMap,
-    io::Write,
-    process::{Command, Output, Stdio},
-};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ResourceQuota};
@@ -22,23 +18,9 @@ use serde_json::{Value, json};
 use taskplatform_blueprint::{Kind, applied::APPLIED};
 use taskplatform_tests::{cluster, eventually, explained, platform::Platform};
 
-const NAME: &str = "planned";
+use crate::{taskplatform, turn};
 
-/// Runs the command line, which was built along with the tests.
-fn taskplatform(arguments: &[&str], input: &str) -> Result<Output> {
-    let tests = std::env::current_exe()?;
-    let binary = tests.parent().and_then(|deps| deps.parent()).context("no folder")?.join("taskplatform");
-    let mut command = Command::new(&binary);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    if matches!(arguments.first(), Some(&"plan" | &"apply" | &"wait"))
-        && let Ok(context) = std::env::var("KUBE_CONTEXT")
-    {
-        command.args(["--context", &context]);
-    }
-    let mut child = command.spawn().with_context(|| format!("{} cannot be run", binary.display()))?;
-    child.stdin.take().context("no input")?.write_all(input.as_bytes())?;
-    Ok(child.wait_with_output()?)
-}
+const NAME: &str = "planned";
 
 fn document(spec: &Value) -> String {
     let platform = json!({
@@ -177,6 +159,8 @@ fn count() -> usize {
 /// On a real API server, but without a pod: the plans are about objects.
 #[tokio::test]
 async fn a_plan_is_what_the_operator_does() -> Result<()> {
+    // Another test takes the operator away.
+    let _turn = turn().await;
     explained(NAME, async {
         let client = cluster::client().await?;
         cluster::namespace(&client, NAME).await?;

@@ -1,0 +1,44 @@
+//! What keeps a pod from being ready, in Kubernetes' own words.
+
+use kube::core::DynamicObject;
+
+/// Why a pod is not ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// How much it says: a reason that Kubernetes gives says more than one that is still awaited.
+    pub rank: u8,
+    /// What is to be said of the pod: "is not scheduled: ...".
+    pub why: String,
+}
+
+/// What keeps a pod from being ready; nothing of one that is.
+pub fn trouble(pod: &DynamicObject) -> Option<Trouble> {
+    let because = |rank, why: String| Some(Trouble { rank, why });
+    let status = &pod.data["status"];
+    let condition = |type_: &str| {
+        status["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == type_)
+    };
+    if pod.metadata.deletion_timestamp.is_some() {
+        return because(1, "is stopping".into());
+    }
+    if condition("Ready").is_some_and(|ready| ready["status"] == "True") {
+        return None;
+    }
+    if let Some(unscheduled) = condition("PodScheduled").filter(|scheduled| scheduled["status"] == "False") {
+        return because(4, format!("is not scheduled: {}", unscheduled["message"].as_str().unwrap_or_default()));
+    }
+    let container = &status["containerStatuses"][0];
+    if let Some(waiting) = container["state"]["waiting"].as_object() {
+        let (reason, message) = (waiting.get("reason"), waiting.get("message"));
+        let text =
+            |value: Option<&serde_json::Value>| value.and_then(|value| value.as_str()).unwrap_or_default().to_owned();
+        let rank = if text(reason) == "ContainerCreating" || text(reason) == "PodInitializing" { 2 } else { 5 };
+        return because(rank, format!("waits: {} {}", text(reason), text(message)).trim_end().to_owned());
+    }
+    let ended = &container["lastState"]["terminated"];
+    if let Some(code) = ended["exitCode"].as_i64() {
+        let reason = ended["reason"].as_str().unwrap_or("Error");
+        return because(3, format!("has started again after it ended with {code} ({reason}) and is not ready yet"));
+    }
+    because(2, "is starting".into())
+}

@@ -1,0 +1,123 @@
+//! The HTTPS server that the API server asks.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use http_body_util::{BodyExt, Limited};
+use hyper::{
+    Method, Request, Response, StatusCode, body::Incoming, header::CONTENT_TYPE, header::HeaderValue,
+    server::conn::http1, service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::{
+    ServerConfig,
+    crypto::ring::default_provider,
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+use tokio_rustls::TlsAcceptor;
+use tracing::debug;
+
+use super::review;
+use crate::metrics::{Metrics, VerdictLabel};
+
+/// The API server gives up after five seconds.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The API server stores nothing larger; a review has an object twice.
+const LARGEST_REVIEW: usize = 8 << 20;
+
+/// The server for the API server's questions cannot be started or has ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the admission webhook cannot listen on {address}: is the port taken? ADMISSION_LISTEN names another one")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+}
+
+/// The certificate that is served, which changes while the server runs.
+#[derive(Debug, Default)]
+pub(crate) struct Serving(RwLock<Option<Arc<CertifiedKey>>>);
+
+impl Serving {
+    pub(super) fn replace(&self, key: CertifiedKey) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(key));
+    }
+}
+
+impl ResolvesServerCert for Serving {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Serves until the process ends. Every replica does, whether it holds the lease or not.
+pub(crate) async fn listen(
+    address: SocketAddr,
+    certificate: Arc<Serving>,
+    metrics: Arc<Metrics>,
+) -> Result<JoinHandle<Result<(), Error>>, Error> {
+    let failed = move |source| Error::Listen { address, source };
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(certificate);
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    Ok(tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.map_err(failed)?;
+            tokio::spawn(serve(stream, acceptor.clone(), Arc::clone(&metrics)));
+        }
+    }))
+}
+
+async fn serve(stream: TcpStream, acceptor: TlsAcceptor, metrics: Arc<Metrics>) {
+    let stream = match tokio::time::timeout(TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return debug!(%error, "no TLS with who asks about a TaskPlatform"),
+        Err(_) => return debug!("whoever connected to the admission webhook said nothing"),
+    };
+    let service = service_fn(|request| {
+        let metrics = Arc::clone(&metrics);
+        async move { Ok::<_, Infallible>(answer(request, &metrics).await) }
+    });
+    let mut connection = http1::Builder::new();
+    connection.timer(TokioTimer::new()).header_read_timeout(Duration::from_mins(2));
+    if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
+        debug!(%error, "a connection of the admission webhook ended early");
+    }
+}
+
+async fn answer(request: Request<Incoming>, metrics: &Metrics) -> Response<String> {
+    let refusal = |status, why: &str| {
+        let mut response = Response::new(format!("{why}\n"));
+        *response.status_mut() = status;
+        response
+    };
+    if request.method() != Method::POST || request.uri().path() != "/admission" {
+        return refusal(StatusCode::NOT_FOUND, "POST an AdmissionReview to /admission");
+    }
+    let body = tokio::time::timeout(TIMEOUT, Limited::new(request.into_body(), LARGEST_REVIEW).collect()).await;
+    let Ok(Ok(body)) = body else {
+        return refusal(StatusCode::BAD_REQUEST, "the review did not come whole");
+    };
+    let (review, verdict) = review::answer(&body.to_bytes());
+    metrics.reviews.get_or_create(&VerdictLabel { verdict }).inc();
+    match serde_json::to_string(&review) {
+        Ok(text) => {
+            let mut response = Response::new(text);
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}

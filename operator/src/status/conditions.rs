@@ -1,0 +1,126 @@
+//! The conditions, and what they add up to.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::core::DynamicObject;
+use taskplatform_blueprint::Component;
+use taskplatform_crds::TaskPlatform;
+
+use super::{
+    Observed,
+    verdict::{self, Verdict},
+};
+
+/// The conditions, which keep the time of their last transition.
+pub(super) struct Conditions {
+    pub(super) list: Vec<Condition>,
+    generation: Option<i64>,
+    now: Timestamp,
+}
+
+impl Conditions {
+    pub(super) fn of(owner: &TaskPlatform, now: Timestamp) -> Self {
+        let list = owner.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+        Self { list, generation: owner.metadata.generation, now }
+    }
+
+    pub(super) fn set(&mut self, type_: &str, status: &str, reason: &str, message: &str) {
+        let before = self.list.iter().position(|condition| condition.type_ == type_);
+        let last_transition_time = match before.map(|at| &self.list[at]) {
+            Some(condition) if condition.status == status => condition.last_transition_time.clone(),
+            _ => Time(self.now),
+        };
+        let condition = Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            observed_generation: self.generation,
+            last_transition_time,
+        };
+        match before {
+            Some(at) => self.list[at] = condition,
+            None => self.list.push(condition),
+        }
+    }
+
+    /// Ready: a task can be written and read through the gateway.
+    pub(super) fn serving(&mut self, observed: &Observed, verdicts: &[(Component, Verdict)]) {
+        let waiting: Vec<&(Component, Verdict)> = verdicts.iter().filter(|(_, verdict)| verdict.is_err()).collect();
+        let list = waiting.iter().map(|(component, _)| title(*component)).collect::<Vec<_>>().join(",");
+        let details = waiting.iter().filter_map(|(component, verdict)| {
+            verdict.as_ref().err().map(|(_, message)| format!("{component}: {message}"))
+        });
+        let details = details.collect::<Vec<_>>().join("; ");
+        match &observed.gateway {
+            Some(Ok(())) if waiting.is_empty() => {
+                self.set("Ready", "True", "Serving", "A task can be written and read through the gateway.");
+            }
+            Some(Ok(())) => {
+                let message =
+                    format!("A task can be written and read through the gateway. Not as it should be: {details}");
+                self.set("Ready", "True", &format!("Degraded:{list}"), &message);
+            }
+            Some(Err(error)) => {
+                let message = if details.is_empty() { error.clone() } else { format!("{error}; {details}") };
+                let reason =
+                    if waiting.is_empty() { "GatewayDoesNotServe".into() } else { format!("WaitingFor:{list}") };
+                self.set("Ready", "False", &reason, &message);
+            }
+            None => {
+                let reason =
+                    if waiting.is_empty() { "WaitingFor:Gateway".into() } else { format!("WaitingFor:{list}") };
+                self.set("Ready", "False", &reason, &details);
+            }
+        }
+    }
+
+    /// Reconciling: something is still on its way to what the spec says.
+    pub(super) fn settled(&mut self, observed: &Observed, verdicts: &[(Component, Verdict)]) {
+        if !observed.failures.is_empty() {
+            self.set("Reconciling", "True", "ApplyFailed", &observed.failures.join("; "));
+        } else if let Some((component, Err((reason, message)))) = verdicts.iter().find(|(_, verdict)| verdict.is_err())
+        {
+            self.set("Reconciling", "True", reason, &format!("{component}: {message}"));
+        } else {
+            self.set("Reconciling", "False", "Settled", "Everything is as the spec says.");
+        }
+    }
+
+    pub(super) fn component(&mut self, component: Component, verdict: &Verdict) {
+        self.part(&title(component), verdict);
+    }
+
+    fn part(&mut self, title: &str, verdict: &Verdict) {
+        let type_ = format!("{title}Ready");
+        match verdict {
+            Ok(message) => self.set(&type_, "True", "AsDesired", message),
+            Err((reason, message)) => self.set(&type_, "False", reason, message),
+        }
+    }
+
+    /// Says whether the autoscaler works, which metrics are in force, and whether the API server keeps the tolerances.
+    pub(super) fn autoscaler(&mut self, autoscaler: &DynamicObject, observed: &Observed) {
+        self.part("Autoscaler", &verdict::of_autoscaler(autoscaler));
+        let behavior = &autoscaler.data["spec"]["behavior"];
+        let kept = ["scaleUp", "scaleDown"].iter().all(|direction| behavior[*direction]["tolerance"].is_string());
+        let metrics = if observed.requests_per_second {
+            "CPU, memory and requests per second are in force."
+        } else {
+            "CPU and memory are in force. Requests per second are not: no provider serves the pods' metric http_requests_per_second; install one, such as prometheus-adapter."
+        };
+        if kept {
+            self.set("AutoscalingPolicyDegraded", "False", "AsDocumented", metrics);
+        } else {
+            let message = format!(
+                "The API server does not keep the tolerance of a HorizontalPodAutoscaler, so it scales at ±10 % of the targets instead of at the thresholds: upgrade to Kubernetes 1.35 or enable HPAConfigurableTolerance. {metrics}"
+            );
+            self.set("AutoscalingPolicyDegraded", "True", "ToleranceDropped", &message);
+        }
+    }
+}
+
+fn title(component: Component) -> String {
+    let name = component.name();
+    format!("{}{}", name[..1].to_uppercase(), &name[1..])
+}

@@ -1,0 +1,149 @@
+//! Whether a component is as it should be; if not, why, and on which pod.
+
+use std::sync::Arc;
+
+use kube::{ResourceExt, core::DynamicObject};
+use taskplatform_blueprint::{Kind, trouble};
+use taskplatform_crds::TaskPlatform;
+
+use crate::{
+    act::{patroni, pooler},
+    children::Children,
+    describe, redis,
+};
+
+/// How a component is: true, or why not.
+pub(super) type Verdict = Result<String, (&'static str, String)>;
+
+/// A Deployment or StatefulSet in numbers.
+pub(super) struct Workload {
+    pub(super) desired: i64,
+    /// Pods that exist, of whatever template.
+    pub(super) existing: i64,
+    ready: i64,
+    /// Every pod is of the latest template.
+    rolled_out: bool,
+}
+
+impl Workload {
+    pub(super) fn of(children: &Children, platform: &TaskPlatform, kind: Kind, name: &str) -> Self {
+        let Some(object) = children.get(platform, kind, name) else {
+            return Self { desired: 0, existing: 0, ready: 0, rolled_out: false };
+        };
+        let status = |field: &str| object.data["status"][field].as_i64().unwrap_or(0);
+        let desired = object.data["spec"]["replicas"].as_i64().unwrap_or(1);
+        let current = object.metadata.generation.is_some_and(|generation| status("observedGeneration") >= generation);
+        let existing = status("replicas");
+        // A rolling update of a Deployment ends when the pods of the former template are gone.
+        let rolled_out = current && status("updatedReplicas") == desired && existing == desired;
+        Self { desired, existing, ready: status("readyReplicas").min(desired), rolled_out }
+    }
+
+    pub(super) fn ready(&self) -> String {
+        format!("{}/{}", self.ready, self.desired)
+    }
+
+    const fn is_complete(&self) -> bool {
+        self.rolled_out && self.ready == self.desired && self.desired > 0
+    }
+}
+
+pub(super) fn of_workload(workload: &Workload, pods: &Pods) -> Verdict {
+    if workload.is_complete() {
+        return Ok(format!("{} pods are ready.", workload.ready()));
+    }
+    let reason = if workload.ready < workload.desired || workload.desired == 0 { "PodsNotReady" } else { "RollingOut" };
+    Err((reason, format!("{} pods are ready{}", workload.ready(), pods.trouble())))
+}
+
+pub(super) fn of_database(
+    cluster: Option<&Result<patroni::Cluster, patroni::Error>>,
+    workload: &Workload,
+    pods: &Pods,
+) -> Verdict {
+    match cluster {
+        Some(Ok(cluster)) => {
+            let Some(primary) = cluster.primary() else {
+                let message = format!("no primary is running{}{}", list(&cluster.lagging()), pods.trouble());
+                return Err(("NoPrimary", message));
+            };
+            of_workload(workload, pods)?;
+            let replicas = i64::try_from(cluster.streaming()).unwrap_or(i64::MAX);
+            if replicas + 1 < workload.desired {
+                let message =
+                    format!("{replicas} of {} replicas stream{}", workload.desired - 1, list(&cluster.lagging()));
+                return Err(("ReplicasNotStreaming", message));
+            }
+            Ok(format!("{} is the primary, {replicas} replicas stream from it.", primary.pod))
+        }
+        Some(Err(error)) => Err(("PatroniFailed", format!("{}{}", describe(error), pods.trouble()))),
+        None => of_workload(workload, pods),
+    }
+}
+
+/// A PgBouncer whose port is open may hang all the same, or admit nobody any more.
+pub(super) fn of_poolers(
+    poolers: &[Result<pooler::Pools, pooler::Error>],
+    workload: &Workload,
+    pods: &Pods,
+) -> Verdict {
+    let silent = poolers.iter().filter_map(|pools| pools.as_ref().err()).map(|error| describe(error));
+    let silent: Vec<String> = silent.collect();
+    let ready = of_workload(workload, pods)?;
+    if silent.is_empty() { Ok(ready) } else { Err(("PoolerDoesNotAnswer", silent.join("; "))) }
+}
+
+pub(super) fn of_redis(
+    health: Option<&Result<redis::Health, redis::Error>>,
+    workload: &Workload,
+    pods: &Pods,
+) -> Verdict {
+    match health {
+        Some(Ok(health)) => match &health.state {
+            redis::State::Healthy => of_workload(workload, pods).map(|_| {
+                let replicas: usize = health.shards.iter().map(|shard| shard.replicas.len()).sum();
+                format!(
+                    "{} masters serve {} slots, {replicas} replicas follow.",
+                    health.shards.len(),
+                    health.slots_assigned
+                )
+            }),
+            redis::State::Working { message } => Err(("Working", format!("{message}{}", pods.trouble()))),
+            redis::State::Degraded { message } => Err(("Degraded", format!("{message}{}", pods.trouble()))),
+        },
+        Some(Err(error)) => Err(("RedisFailed", format!("{}{}", describe(error), pods.trouble()))),
+        None => of_workload(workload, pods),
+    }
+}
+
+/// Whether the autoscaler can see and scale.
+pub(super) fn of_autoscaler(autoscaler: &DynamicObject) -> Verdict {
+    let conditions = autoscaler.data["status"]["conditions"].as_array();
+    let condition = |type_: &str| conditions.into_iter().flatten().find(|condition| condition["type"] == type_);
+    let Some(active) = condition("ScalingActive") else {
+        return Err(("NotStarted", "it has not measured anything yet".into()));
+    };
+    for condition in [condition("AbleToScale"), Some(active)].into_iter().flatten() {
+        if condition["status"] != "True" {
+            let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+            return Err(("DoesNotScale", format!("{}: {}", text("reason"), text("message"))));
+        }
+    }
+    Ok("It measures, and can scale.".into())
+}
+
+fn list(items: &[String]) -> String {
+    if items.is_empty() { String::new() } else { format!(": {}", items.join(", ")) }
+}
+
+/// Of the component's pods, what keeps them from being ready.
+pub(super) struct Pods(pub(super) Vec<Arc<DynamicObject>>);
+
+impl Pods {
+    /// The worst, after a colon; nothing where nothing is known.
+    fn trouble(&self) -> String {
+        let troubles = self.0.iter().filter_map(|pod| Some((pod.name_any(), trouble(pod)?)));
+        let worst = troubles.max_by_key(|(_, trouble)| trouble.rank);
+        worst.map_or_else(String::new, |(pod, trouble)| format!(": {pod} {}", trouble.why))
+    }
+}
