@@ -27,11 +27,12 @@ pub use autoscaler::{Band, bands};
 pub use cost::{Capacity, ComponentCost, Estimate, LEVELS, Level, NodePrice, PriceBook, Unpriced, estimate};
 pub use credentials::{complete as complete_credentials, keys as credential_keys};
 pub use database::dynamic_configuration;
-pub use findings::{Code, Finding, InvalidNodes, Nodes, Severity, UnknownCode, findings};
+pub use findings::{Code, Finding, InvalidNodes, Node, Nodes, Severity, UnknownCode, findings};
 pub use footprint::{Load, footprint};
 pub use object::{Component, Kind, MANAGED_BY, Object, labels, selector};
 pub use plan::{Action, Change, Effect, FieldChange, SettingChange, Totals, differences, in_a_line, plan, settings};
 pub use platform::{CustomMetric, Facts, Images, Invalid, Names, Platform, REQUESTS_PER_SECOND};
+pub use pod::{pod_security_context, security_context};
 pub use redis::RedisCluster;
 pub use trouble::{Trouble, trouble};
 

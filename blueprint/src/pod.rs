@@ -38,11 +38,7 @@ impl Template<'_> {
             // Service links would put the name of every Service in the namespace into the environment.
             "enableServiceLinks": false,
             "terminationGracePeriodSeconds": grace_period_seconds,
-            "securityContext": {
-                "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": pod_security_context(),
             "topologySpreadConstraints": spread(platform, component),
             "containers": [container],
             "volumes": volumes,
@@ -125,8 +121,17 @@ fn match_label_keys(component: Component) -> [&'static str; 1] {
     }
 }
 
+/// A pod's security context.
+pub fn pod_security_context() -> Value {
+    json!({
+        "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    })
+}
+
 /// A container's security context.
-pub(crate) fn security_context() -> Value {
+pub fn security_context() -> Value {
     json!({
         "allowPrivilegeEscalation": false,
         "readOnlyRootFilesystem": true,

@@ -47,11 +47,18 @@ pub(crate) enum Error {
     Read { what: &'static str, resource: String, namespace: String, source: Box<kube::Error> },
 }
 
+impl Error {
+    /// Whether it is a permission that lacks.
+    fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if matches!(&**source, kube::Error::Api(status) if status.is_forbidden()))
+    }
+}
+
 /// A cluster that answers.
 pub(crate) struct Cluster {
     pub(crate) client: Client,
     pub(crate) namespace: String,
-    operator_namespace: String,
+    pub(crate) operator_namespace: String,
 }
 
 impl Arguments {
@@ -118,22 +125,29 @@ impl Cluster {
     /// What the operator of this cluster builds with. Whoever may not read its Deployment is told by the platform's own
     /// objects, where there are any.
     pub(crate) async fn facts(&self, platform: &[(Kind, DynamicObject)]) -> Result<Facts, Error> {
-        let namespace = &self.operator_namespace;
-        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
-        let variables = match deployments.get_opt("taskplatform-operator").await {
-            Ok(operator) => operator.map(|operator| environment(&operator)).unwrap_or_default(),
-            Err(kube::Error::Api(status)) if status.is_forbidden() && !platform.is_empty() => images(platform),
-            Err(source) => return Err(read("Deployments", "deployments", namespace, source)),
+        let images = match self.images().await {
+            Err(error) if error.is_forbidden() && !platform.is_empty() => Images::from_environment(&images(platform)),
+            images => images?,
         };
         Ok(Facts {
-            images: Images::from_environment(&variables),
+            images,
             requests_per_second: self.serves_requests_per_second().await?,
-            operator_namespace: namespace.clone(),
+            operator_namespace: self.operator_namespace.clone(),
             ..Facts::default()
         })
     }
 
-    async fn serves_requests_per_second(&self) -> Result<bool, Error> {
+    /// The images that the operator of this cluster runs; the release's, where there is none.
+    pub(crate) async fn images(&self) -> Result<Images, Error> {
+        let namespace = &self.operator_namespace;
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
+        let operator = deployments.get_opt("taskplatform-operator").await;
+        let operator = operator.map_err(|source| read("Deployments", "deployments", namespace, source))?;
+        Ok(Images::from_environment(&operator.map(|operator| environment(&operator)).unwrap_or_default()))
+    }
+
+    /// Whether the autoscaler can follow requests.
+    pub(crate) async fn serves_requests_per_second(&self) -> Result<bool, Error> {
         for version in REQUESTS_PER_SECOND.versions {
             match self.client.list_api_group_resources(version).await {
                 Ok(resources) => {

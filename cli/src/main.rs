@@ -2,6 +2,7 @@
 //! too.
 
 mod apply;
+mod check;
 mod cluster;
 mod cost;
 mod lint;
@@ -47,6 +48,11 @@ enum Command {
     /// Print the price book that cost uses, to be changed and given to it. No cluster is needed.
     #[command(after_help = "Example:\n  taskplatform prices > prices.yaml")]
     Prices,
+    /// Check whether a cluster has what a TaskPlatform needs, and try it there.
+    #[command(
+        after_help = "Examples:\n  taskplatform check --pre\n  taskplatform check -f tp.yaml\n  taskplatform check -f tp.yaml --no-trial -o json"
+    )]
+    Check(check::Arguments),
     /// Show what applying a file would do to a cluster. It only reads.
     #[command(after_help = "Example:\n  taskplatform plan -f tp.yaml")]
     Plan(plan::Arguments),
@@ -104,6 +110,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Render(arguments) => render::run(&arguments)?,
         Command::Cost(arguments) => cost::run(&arguments)?,
         Command::Prices => cost::show_prices()?,
+        Command::Check(arguments) => return Ok(block_on(check::run(&arguments))??),
         Command::Plan(arguments) => return Ok(block_on(plan::run(&arguments))??),
         Command::Apply(arguments) => block_on(apply::run(&arguments))??,
         Command::Status(arguments) => block_on(status::run(&arguments))??,

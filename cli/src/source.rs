@@ -90,6 +90,11 @@ struct Document {
 }
 
 impl Files {
+    /// Files that may have been left out, and were not.
+    pub(crate) const fn of(files: Vec<PathBuf>) -> Self {
+        Self { files }
+    }
+
     /// Reads all of them.
     pub(crate) fn read(&self) -> Result<Source, Error> {
         let mut source = Source::default();

@@ -12,7 +12,7 @@ use serde::Serialize;
 use taskplatform_crds::TaskPlatform;
 
 use crate::Platform;
-pub use scheduling::{InvalidNodes, Nodes};
+pub use scheduling::{InvalidNodes, Node, Nodes};
 
 /// What the codes are about; [`Code::explanation`] gives a code's part.
 const EXPLANATIONS: &str = include_str!("../../../docs/findings.md");

@@ -13,9 +13,13 @@ pub struct Nodes(Vec<Node>);
 
 /// What a node has for pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Node {
-    cpu: Cpu,
-    memory: Size,
+pub struct Node {
+    /// CPU that they may ask for.
+    pub cpu: Cpu,
+    /// Memory that they may ask for.
+    pub memory: Size,
+    /// How many there may be, whatever they ask for.
+    pub pods: u64,
 }
 
 /// The text does not say what nodes there are.
@@ -25,8 +29,7 @@ pub struct InvalidNodes(String);
 
 impl Nodes {
     /// The nodes of a cluster: what each has for pods. None, if there are none.
-    pub fn new(nodes: impl IntoIterator<Item = (Cpu, Size)>) -> Option<Self> {
-        let nodes: Vec<Node> = nodes.into_iter().map(|(cpu, memory)| Node { cpu, memory }).collect();
+    pub fn new(nodes: Vec<Node>) -> Option<Self> {
         (!nodes.is_empty()).then_some(Self(nodes))
     }
 
@@ -45,7 +48,11 @@ impl FromStr for Nodes {
             let (count, size) = text.split_once('x')?;
             let (cpu, memory) = size.split_once(',')?;
             let count = count.trim().parse().ok().filter(|count| (1..=5000).contains(count))?;
-            let node = Node { cpu: cpu.trim().strip_suffix("cpu")?.parse().ok()?, memory: memory.trim().parse().ok()? };
+            let node = Node {
+                cpu: cpu.trim().strip_suffix("cpu")?.parse().ok()?,
+                memory: memory.trim().parse().ok()?,
+                pods: u64::MAX,
+            };
             Some(Self(vec![node; count]))
         };
         parse().ok_or_else(|| InvalidNodes(text.to_owned()))
@@ -101,8 +108,7 @@ fn too_few(bound: &str, instances: i32, loads: &[Load], nodes: &Nodes) -> Option
 
 /// How many pods find no room when the largest are placed first, each where the most memory is left.
 fn homeless(loads: &[Load], nodes: &Nodes) -> usize {
-    let mut rooms: Vec<(u64, u64)> =
-        nodes.0.iter().map(|node| (node.memory.as_bytes(), node.cpu.as_millicores())).collect();
+    let mut rooms: Vec<Room> = nodes.0.iter().map(Room::of).collect();
     let mut pods: Vec<(u64, u64)> = loads
         .iter()
         .flat_map(|load| {
@@ -111,13 +117,60 @@ fn homeless(loads: &[Load], nodes: &Nodes) -> usize {
         })
         .collect();
     pods.sort_unstable_by(|one, other| other.cmp(one));
-    let mut homeless = 0;
-    for (memory, cpu) in pods {
-        let room = rooms.iter_mut().filter(|room| room.0 >= memory && room.1 >= cpu).max_by_key(|room| room.0);
-        match room {
-            Some(room) => *room = (room.0 - memory, room.1 - cpu),
-            None => homeless += 1,
-        }
+    pods.into_iter().filter(|(memory, cpu)| !place(*memory, *cpu, &mut rooms)).count()
+}
+
+/// What is left of a node.
+struct Room {
+    memory: u64,
+    cpu: u64,
+    pods: u64,
+}
+
+impl Room {
+    const fn of(node: &Node) -> Self {
+        Self { memory: node.memory.as_bytes(), cpu: node.cpu.as_millicores(), pods: node.pods }
     }
-    homeless
+}
+
+/// Whether there is room for a pod, which it then takes.
+fn place(memory: u64, cpu: u64, rooms: &mut [Room]) -> bool {
+    let fitting = rooms.iter_mut().filter(|room| room.memory >= memory && room.cpu >= cpu && room.pods > 0);
+    let Some(room) = fitting.max_by_key(|room| room.memory) else { return false };
+    *room = Room { memory: room.memory - memory, cpu: room.cpu - cpu, pods: room.pods - 1 };
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Component;
+
+    #[test]
+    fn a_pod_needs_memory_cpu_and_a_place() {
+        let node = |millicores, mebibytes, pods| Node {
+            cpu: Cpu::millicores(millicores),
+            memory: Size::mebibytes(mebibytes),
+            pods,
+        };
+        let load = Load {
+            component: Component::Api,
+            pods: 4,
+            cpu: Cpu::millicores(100),
+            memory: Size::mebibytes(100),
+            volume: None,
+        };
+        for (nodes, expected) in [
+            (vec![node(400, 400, 4)], 0),
+            (vec![node(399, 400, 4)], 1),
+            (vec![node(400, 399, 4)], 1),
+            (vec![node(400, 400, 3)], 1),
+            (vec![node(200, 900, 9), node(900, 200, 9)], 0),
+            (vec![node(0, 0, 0)], 4),
+        ] {
+            let nodes = Nodes::new(nodes).unwrap();
+            assert_eq!(homeless(&[load], &nodes), expected, "{nodes:?}");
+        }
+        assert_eq!(Nodes::new(Vec::new()), None);
+    }
 }

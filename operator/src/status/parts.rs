@@ -70,7 +70,7 @@ fn nodes(shard: &redis::Shard, number: i32) -> Vec<RedisNode> {
         slots: Some(i32::from(shard.slots)),
         used_memory_bytes: Some(whole_mebibytes(shard.memory_used)),
         max_memory_bytes: (shard.memory_limit > 0).then_some(whole_mebibytes(shard.memory_limit)),
-};
+    };
     let replicas = shard.replicas.iter().map(|replica| RedisNode {
         pod: replica.pod.clone(),
         shard: number,

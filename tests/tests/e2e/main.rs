@@ -2,6 +2,7 @@
 
 mod admission;
 mod chaos;
+mod check;
 mod deletion;
 mod packaging;
 mod planning;
