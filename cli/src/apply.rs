@@ -10,22 +10,16 @@ use kube::{ResourceExt, api::PostParams};
 use taskplatform_crds::{Duration, TaskPlatform};
 
 use crate::{
-    cluster::{self, Cluster},
-    cost::Assumptions,
+    cluster::Cluster,
     output,
-    plan::{self, Plan},
-    source::{self, Files},
+    plan::{self, Plan, Planned},
     wait::{self, Goal},
 };
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    files: Files,
-    #[command(flatten)]
-    cluster: cluster::Arguments,
-    #[command(flatten)]
-    assumptions: Assumptions,
+    inputs: plan::Inputs,
     /// Apply only what this plan says (plan -o json); refuse if anything else would happen by now.
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
@@ -43,10 +37,6 @@ pub(crate) struct Arguments {
 /// It was not applied, or did not come to serve.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error(transparent)]
-    Source(#[from] source::Error),
-    #[error(transparent)]
-    Cluster(#[from] cluster::Error),
     #[error(transparent)]
     Plan(#[from] plan::Error),
     #[error(transparent)]
@@ -80,18 +70,16 @@ pub(crate) enum Error {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
-    let Arguments { files, cluster, assumptions, plan: planned, yes, no_wait, timeout } = arguments;
-    let wanted = files.read()?.one()?;
-    let cluster = cluster.connect().await?;
-    let (plan, target, live) = plan::of(&cluster, &wanted, assumptions).await?;
-    if let Some(file) = planned {
+    let Arguments { inputs, plan: approved, yes, no_wait, timeout } = arguments;
+    let Planned { cluster, wanted, plan, target, live } = plan::of(inputs).await?;
+    if let Some(file) = approved {
         check(&plan, file)?;
     }
     output::write_coloured(&plan::text(&plan))?;
     if plan.is_empty() {
         return Ok(());
     }
-    if !yes && planned.is_none() {
+    if !yes && approved.is_none() {
         confirm()?;
     }
     write(&cluster, &wanted, target, live.as_ref()).await?;

@@ -80,6 +80,7 @@ enum Command {
         folder: PathBuf,
     },
     /// Print the version.
+    #[command(after_help = "Example:\n  taskplatform version")]
     Version,
 }
 

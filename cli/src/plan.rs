@@ -19,14 +19,21 @@ use crate::{
     source::{self, Files},
 };
 
+/// What is to be applied, where, and at what prices.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct Inputs {
     #[command(flatten)]
     files: Files,
     #[command(flatten)]
     cluster: cluster::Arguments,
     #[command(flatten)]
     assumptions: Assumptions,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    inputs: Inputs,
     /// Exit with 0 if nothing changes, with 2 if something does, and with 1 on errors.
     #[arg(long)]
     detailed_exitcode: bool,
@@ -98,6 +105,18 @@ pub(crate) struct Range {
     pub(crate) maximum: f64,
 }
 
+/// A plan, and what applying it takes.
+pub(crate) struct Planned {
+    pub(crate) cluster: Cluster,
+    /// The TaskPlatform of the file.
+    pub(crate) wanted: TaskPlatform,
+    pub(crate) plan: Plan,
+    /// What is to be written.
+    pub(crate) target: TaskPlatform,
+    /// What is there.
+    pub(crate) live: Option<TaskPlatform>,
+}
+
 impl Plan {
     /// Whether there is nothing to do.
     pub(crate) fn is_empty(&self) -> bool {
@@ -111,10 +130,8 @@ pub(crate) fn text(plan: &Plan) -> String {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
-    let Arguments { files, cluster, assumptions, detailed_exitcode, output } = arguments;
-    let wanted = files.read()?.one()?;
-    let cluster = cluster.connect().await?;
-    let (plan, _, _) = of(&cluster, &wanted, assumptions).await?;
+    let Arguments { inputs, detailed_exitcode, output } = arguments;
+    let Planned { plan, .. } = of(inputs).await?;
     match output {
         Format::Json => output::json(&plan)?,
         Format::Text => output::write_coloured(&text(&plan))?,
@@ -122,18 +139,17 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     Ok(if *detailed_exitcode && !plan.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS })
 }
 
-/// The plan for a TaskPlatform, what is to be written for it, and what is there.
-pub(crate) async fn of(
-    cluster: &Cluster,
-    wanted: &TaskPlatform,
-    assumptions: &Assumptions,
-) -> Result<(Plan, TaskPlatform, Option<TaskPlatform>), Error> {
+/// The plan for the TaskPlatform of a file.
+pub(crate) async fn of(inputs: &Inputs) -> Result<Planned, Error> {
+    let Inputs { files, cluster, assumptions } = inputs;
+    let wanted = files.read()?.one()?;
+    let cluster = cluster.connect().await?;
     let name = wanted.name_any();
     let namespace = wanted.namespace().unwrap_or_else(|| cluster.namespace.clone());
     let (live, objects) = tokio::try_join!(cluster.platform(&namespace, &name), cluster.objects(&namespace, &name))?;
     let facts = cluster.facts(&objects).await?;
 
-    let target = merged(wanted, live.as_ref(), &namespace);
+    let target = merged(&wanted, live.as_ref(), &namespace);
     if let Some(live) = &live {
         target.check_change(live).map_err(|rules| Error::Refused { name: name.clone(), why: rules.to_string() })?;
     }
@@ -173,7 +189,7 @@ pub(crate) async fn of(
             after: range(&platform)?,
         },
     };
-    Ok((plan, target, live))
+    Ok(Planned { cluster, wanted, plan, target, live })
 }
 
 /// What is written: the file's spec, whole. Only the number of instances, where the file has none, stays the autoscaler's.

@@ -21,7 +21,7 @@ pub struct SettingChange {
 
 /// The settings that PostgreSQL 17 reads at its start alone: those of `pg_settings` whose context is `postmaster`, without
 /// those that belong to the operator.
-const AT_START: [&str; 41] = [
+const AT_START: [&str; 51] = [
     "autovacuum_freeze_max_age",
     "autovacuum_max_workers",
     "autovacuum_multixact_freeze_max_age",
@@ -52,15 +52,25 @@ const AT_START: [&str; 41] = [
     "multixact_member_buffers",
     "multixact_offset_buffers",
     "notify_buffers",
+    "recovery_target",
+    "recovery_target_action",
+    "recovery_target_inclusive",
+    "recovery_target_lsn",
+    "recovery_target_name",
+    "recovery_target_time",
+    "recovery_target_xid",
     "reserved_connections",
     "serializable_buffers",
     "shared_buffers",
     "shared_memory_type",
     "subtransaction_buffers",
     "superuser_reserved_connections",
+    "trace_connection_negotiation",
     "track_activity_query_size",
     "track_commit_timestamp",
     "transaction_buffers",
+    "unix_socket_group",
+    "unix_socket_permissions",
     "wal_buffers",
     "wal_decode_buffer_size",
 ];

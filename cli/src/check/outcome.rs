@@ -169,9 +169,9 @@ pub(super) fn text(group: Group, outcomes: &[Outcome]) -> String {
 
 fn line(Outcome { name, verdict, detail, way_out, .. }: &Outcome) -> String {
     let (style, sign) = match verdict {
-        Verdict::Pass => (PASSED, "√"),
-        Verdict::Warning => (WARNED, "‼"),
-        Verdict::Failure => (FAILED, "×"),
+        Verdict::Pass => (PASSED, "✓"),
+        Verdict::Warning => (WARNED, "!"),
+        Verdict::Failure => (FAILED, "✗"),
         Verdict::Skipped => (SKIPPED, "-"),
     };
     let sign = format!("{style}{sign}{style:#}");
@@ -200,7 +200,7 @@ mod tests {
         let text = anstream::adapter::strip_str(&text(Group::Storage, &outcomes)).to_string();
         assert_eq!(
             text,
-            "\nStorage\n√ a class: standard\n× it grows\n    it\n    does not\n    way out: use another\n- a volume: --no-trial\n"
+            "\nStorage\n✓ a class: standard\n✗ it grows\n    it\n    does not\n    way out: use another\n- a volume: --no-trial\n"
         );
         assert_eq!(Counts::of(&outcomes), Counts { passed: 1, warnings: 0, failed: 1, skipped: 1 });
     }

@@ -27,12 +27,13 @@ pub(super) fn of(tree: &Tree, now: Timestamp) -> String {
 
 fn head(tree: &Tree) -> String {
     let Tree { name, namespace, ready, generation, observed_generation, .. } = tree;
-    let degraded = tree.components.iter().any(|component| !component.is_as_it_should_be());
-    let (style, state) = match (observed_generation, ready, degraded) {
-        (None, ..) => (DOUBTFUL, "nothing is known yet"),
-        (_, true, false) => (GOOD, "serves"),
-        (_, true, true) => (DOUBTFUL, "serves, but is not as it should be"),
-        (_, false, _) => (BAD, "does not serve"),
+    let wrong = tree.components.iter().filter(|component| !component.is_as_it_should_be());
+    let wrong = wrong.map(|component| words(&component.name)).collect::<Vec<_>>().join(", ");
+    let (style, state) = match (observed_generation, ready) {
+        (None, _) => (DOUBTFUL, "nothing is known yet".to_owned()),
+        (_, true) if wrong.is_empty() => (GOOD, "serves".to_owned()),
+        (_, true) => (DOUBTFUL, format!("serves, but with trouble: {wrong}")),
+        (_, false) => (BAD, "does not serve".to_owned()),
     };
     let mut parts = vec![format!("{TITLE}{name}{TITLE:#} in namespace {namespace}: {style}{state}{style:#}\n")];
     match (generation, observed_generation) {
@@ -284,7 +285,7 @@ mod tests {
         let text = of(&tree(), "2026-01-02T03:04:05Z".parse().unwrap());
         let plain = anstream::adapter::strip_str(&text).to_string();
         let expected = "\
-tasks in namespace team: serves, but is not as it should be
+tasks in namespace team: serves, but with trouble: messaging
 ✗ messaging 2/3  QuorumAtRisk since 4m ago
   2 of 3 nodes are in the quorum: tasks-messaging-2 is not scheduled: 0/3 nodes
   are available: 3 Insufficient memory.

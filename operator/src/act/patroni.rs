@@ -178,7 +178,8 @@ fn members(cluster: &Value, pods: &[Arc<DynamicObject>]) -> Vec<Member> {
                 pod: name.to_owned(),
                 address: pods.iter().find(|pod| pod.name_any() == name).and_then(|pod| address(pod)),
                 leads: member["role"] == "leader",
-                state: member["state"].as_str().unwrap_or("unknown").to_owned(),
+                // One that has not reported yet has none.
+                state: member["state"].as_str().filter(|state| !state.is_empty()).unwrap_or("unknown").to_owned(),
                 timeline: member["timeline"].as_i64(),
                 // A word where it is not known.
                 lag: member["lag"].as_i64(),

@@ -1,9 +1,6 @@
 //! `taskplatform check` tells what a cluster lacks, tries what can only be tried, and leaves nothing behind.
 
-use std::{
-    io::Write,
-    process::{Child, Command, Output, Stdio},
-};
+use std::process::{Child, Command, Output};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Namespace;
@@ -18,21 +15,11 @@ const NAME: &str = "checked";
 
 /// Starts the command line, which was built along with the tests, for a spec.
 fn start(arguments: &[&str], spec: &Value) -> Result<Child> {
-    let tests = std::env::current_exe()?;
-    let binary = tests.parent().and_then(|deps| deps.parent()).context("no folder")?.join("taskplatform");
-    let mut command = Command::new(&binary);
-    command.args(["check", "-f", "-", "-o", "json"]).args(arguments);
-    if let Ok(context) = std::env::var("KUBE_CONTEXT") {
-        command.args(["--context", &context]);
-    }
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().with_context(|| format!("{} cannot be run", binary.display()))?;
     let document = json!({
         "apiVersion": "taskplatform.dev/v1alpha1", "kind": "TaskPlatform",
         "metadata": {"name": NAME, "namespace": NAME}, "spec": spec,
     });
-    child.stdin.take().context("no input")?.write_all(document.to_string().as_bytes())?;
-    Ok(child)
+    super::start(&[&["check", "-f", "-", "-o", "json"], arguments].concat(), &document.to_string())
 }
 
 async fn check(arguments: &[&str], spec: &Value) -> Result<(Output, Vec<Value>)> {

@@ -4,6 +4,7 @@ mod admission;
 mod chaos;
 mod check;
 mod deletion;
+mod getting_started;
 mod packaging;
 mod planning;
 mod shared;
@@ -11,10 +12,10 @@ mod status;
 
 use std::{
     io::Write,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use taskplatform_tests::platform::Platform;
 use tokio::sync::{Mutex, MutexGuard};
@@ -77,18 +78,30 @@ async fn shared_platform() -> Result<Platform> {
     Ok(platform)
 }
 
-/// Runs the command line, which was built along with the tests.
-fn taskplatform(arguments: &[&str], input: &str) -> Result<Output> {
+/// The command line, which was built along with the tests, on the cluster under test.
+fn command_line(arguments: &[&str]) -> Result<Command> {
     let tests = std::env::current_exe()?;
     let binary = tests.parent().and_then(|deps| deps.parent()).context("no folder")?.join("taskplatform");
+    ensure!(binary.exists(), "{} is missing: cargo test --workspace builds it", binary.display());
     let mut command = Command::new(&binary);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    if matches!(arguments.first(), Some(&"plan" | &"apply" | &"status" | &"wait"))
+    command.args(arguments);
+    if matches!(arguments.first(), Some(&"check" | &"plan" | &"apply" | &"status" | &"wait"))
         && let Ok(context) = std::env::var("KUBE_CONTEXT")
     {
         command.args(["--context", &context]);
     }
-    let mut child = command.spawn().with_context(|| format!("{} cannot be run", binary.display()))?;
+    Ok(command)
+}
+
+/// Starts it with an input.
+fn start(arguments: &[&str], input: &str) -> Result<Child> {
+    let mut command = command_line(arguments)?;
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     child.stdin.take().context("no input")?.write_all(input.as_bytes())?;
-    Ok(child.wait_with_output()?)
+    Ok(child)
+}
+
+/// Runs it with an input.
+fn taskplatform(arguments: &[&str], input: &str) -> Result<Output> {
+    Ok(start(arguments, input)?.wait_with_output()?)
 }

@@ -63,7 +63,7 @@ async fn the_figures_of_every_component_are_told() -> Result<()> {
 
         let text = status("e2e", &[])?;
         let primary = platform.primary().await?;
-        ensure!(text.starts_with("e2e in namespace e2e: serves\n") && text.contains(&primary), "{text}");
+        ensure!(text.starts_with("e2e in namespace e2e: serves") && text.contains(&primary), "{text}");
         ensure!(!text.contains('\x1b'), "colours are for terminals:\n{text}");
         Ok(())
     })
