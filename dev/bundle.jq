@@ -2,7 +2,10 @@
 # In: the objects of manifests/. $version, $examples: the release, and the TaskPlatforms of examples/ as text.
 
 def the($kind): map(select(.kind == $kind))[0];
-def permission($role): {serviceAccountName: the("ServiceAccount").metadata.name, rules: the($role).rules};
+# OLM makes the roles of those who view and edit TaskPlatforms itself.
+def permission($role):
+  the("ServiceAccount").metadata.name as $operator
+  | {serviceAccountName: $operator, rules: (map(select(.kind == $role and (.metadata.name | startswith($operator))))[0].rules)};
 
 the("Deployment") as $operator
 | $operator.spec.template.spec.containers[0] as $container
@@ -30,7 +33,7 @@ the("Deployment") as $operator
         + "NetworkPolicy. The manifests and the Helm chart have both.\n"),
       version: $version,
       maturity: "alpha",
-      minKubeVersion: "1.29.0",
+      minKubeVersion: "1.30.0",
       keywords: ["operator", "postgresql", "pgbouncer", "redis", "nginx", "autoscaling"],
       provider: {name: "TaskPlatform"},
       installModes: (["OwnNamespace", "SingleNamespace", "MultiNamespace", "AllNamespaces"] | map({type: ., supported: (. == "AllNamespaces")})),

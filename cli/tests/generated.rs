@@ -1,7 +1,5 @@
 //! What the command line makes for shells and for `man`.
 
-#![expect(clippy::unwrap_used, reason = "a test that can not go on says so")]
-
 use std::{
     io::Write,
     process::{Command, Stdio},

@@ -6,9 +6,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::{authorization::v1::SubjectAccessReview, rbac::v1::ClusterRoleBinding};
 use kube::{
     Api,
-    api::{DynamicObject, PostParams},
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
@@ -140,5 +141,38 @@ async fn the_operator_warns_and_refuses_at_admission() -> Result<()> {
     );
     let (admitted, told) = kubectl_create(&json!({}))?;
     ensure!(admitted && told.is_empty(), "the default is warned of: {told}");
+    Ok(())
+}
+
+/// The cluster's own roles take in what TaskPlatforms add.
+#[tokio::test]
+async fn who_may_view_a_namespace_may_view_its_platforms() -> Result<()> {
+    let client = cluster::client().await?;
+    let reviews: Api<SubjectAccessReview> = Api::all(client.clone());
+    let bindings: Api<ClusterRoleBinding> = Api::all(client);
+    for role in ["view", "edit"] {
+        let name = format!("taskplatform-e2e-{role}");
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}],
+        });
+        bindings.patch(&name, &PatchParams::apply("e2e").force(), &Patch::Apply(binding)).await?;
+        let allowed = async |verb: &str| {
+            let review = json!({"metadata": {}, "spec": {"user": name, "resourceAttributes": {
+                "namespace": "default", "group": "taskplatform.dev", "resource": "taskplatforms", "verb": verb,
+            }}});
+            let answer = reviews.create(&PostParams::default(), &serde_json::from_value(review)?).await?;
+            anyhow::Ok(answer.status.is_some_and(|status| status.allowed))
+        };
+        eventually("the roles are taken in", 30, async || {
+            ensure!(allowed("get").await? && allowed("watch").await?, "{role} may not look at TaskPlatforms");
+            Ok(())
+        })
+        .await?;
+        let may_write = allowed("update").await? && allowed("delete").await?;
+        bindings.delete(&name, &DeleteParams::default()).await?;
+        ensure!(may_write == (role == "edit"), "{role} may write: {may_write}");
+    }
     Ok(())
 }
