@@ -1,7 +1,7 @@
 //! The way to the cluster.
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, ResourceQuota};
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
     api::{AttachParams, DeleteParams, ListParams, Patch, PatchParams},
@@ -36,6 +36,21 @@ pub async fn namespace(client: &Client, name: &str) -> Result<()> {
     });
     let api: Api<Namespace> = Api::all(client.clone());
     api.patch(name, &PatchParams::apply("e2e").force(), &Patch::Apply(namespace)).await?;
+    Ok(())
+}
+
+/// The same, but that it admits no pod at all: for what can be seen without.
+///
+/// # Errors
+/// When the API server refuses it.
+pub async fn namespace_without_pods(client: &Client, name: &str) -> Result<()> {
+    namespace(client, name).await?;
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota",
+        "metadata": {"name": "no-pods"}, "spec": {"hard": {"pods": "0"}},
+    });
+    let api: Api<ResourceQuota> = Api::namespaced(client.clone(), name);
+    api.patch("no-pods", &PatchParams::apply("e2e").force(), &Patch::Apply(quota)).await?;
     Ok(())
 }
 

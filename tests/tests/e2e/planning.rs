@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ResourceQuota};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams},
     core::{ApiResource, DynamicObject},
 };
 use proptest::{
@@ -163,10 +163,7 @@ async fn a_plan_is_what_the_operator_does() -> Result<()> {
     let _turn = turn().await;
     explained(NAME, async {
         let client = cluster::client().await?;
-        cluster::namespace(&client, NAME).await?;
-        let quotas: Api<ResourceQuota> = Api::namespaced(client.clone(), NAME);
-        let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "no-pods"}, "spec": {"hard": {"pods": "0"}}});
-        quotas.patch("no-pods", &PatchParams::apply("e2e").force(), &Patch::Apply(quota)).await?;
+        cluster::namespace_without_pods(&client, NAME).await?;
         let platform = Platform { client, name: NAME };
         remove(&platform).await?;
 

@@ -1,11 +1,8 @@
 //! `taskplatform status` says how a platform is, and what is wrong with it first.
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
-use kube::{
-    Api,
-    api::{DeleteParams, Patch, PatchParams},
-};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, api::DeleteParams};
 use serde_json::{Value, json};
 use taskplatform_tests::{cluster, eventually, explained, platform::Platform};
 
@@ -76,10 +73,7 @@ async fn what_is_wrong_is_told_first() -> Result<()> {
     let _turn = turn().await;
     explained(NAME, async {
         let client = cluster::client().await?;
-        cluster::namespace(&client, NAME).await?;
-        let quotas: Api<ResourceQuota> = Api::namespaced(client.clone(), NAME);
-        let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "no-pods"}, "spec": {"hard": {"pods": "0"}}});
-        quotas.patch("no-pods", &PatchParams::apply("e2e").force(), &Patch::Apply(quota)).await?;
+        cluster::namespace_without_pods(&client, NAME).await?;
         let mut spec = small();
         spec["gateway"]["service"] = json!({"type": "ClusterIP"});
         let platform = Platform { client: client.clone(), name: NAME };
@@ -89,7 +83,8 @@ async fn what_is_wrong_is_told_first() -> Result<()> {
             let text = status(NAME, &[])?;
             let lines: Vec<&str> = text.lines().collect();
             ensure!(lines.first().is_some_and(|line| line.ends_with("does not serve")), "{text}");
-            let first = lines.iter().find(|line| line.starts_with('✗') || line.starts_with('✓')).context("no component")?;
+            let first =
+                lines.iter().find(|line| line.starts_with('✗') || line.starts_with('✓')).context("no component")?;
             ensure!(first.starts_with("✗ database 0/2"), "{text}");
             ensure!(text.contains("exceeded quota: no-pods"), "{text}");
             ensure!(lines.iter().all(|line| line.chars().count() <= 80 || !line.contains(' ')), "{text}");
