@@ -290,8 +290,10 @@ async fn a_write_of_unknown_outcome_says_so_unless_it_can_be_repeated() {
     for user in [&plain, &keyed] {
         user.task("before").await;
     }
+    let lock = services.admin_here().await;
+    lock.batch_execute("BEGIN; LOCK TABLE tasks IN SHARE MODE").await.unwrap();
+    // Beside the transaction: within one, pg_stat_activity never shows a server process that began after it was first read.
     let admin = services.admin_here().await;
-    admin.batch_execute("BEGIN; LOCK TABLE tasks IN SHARE MODE").await.unwrap();
 
     let outage = async {
         eventually("both writes wait for the table", async || {
@@ -302,7 +304,7 @@ async fn a_write_of_unknown_outcome_says_so_unless_it_can_be_repeated() {
         .await;
         Services::control("pooler", "stop").await;
         let stopped = Instant::now();
-        admin.batch_execute("COMMIT").await.unwrap();
+        lock.batch_execute("COMMIT").await.unwrap();
         Services::control("pooler", "start").await;
         stopped
     };
