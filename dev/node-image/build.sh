@@ -8,6 +8,7 @@ here=$root/dev/node-image
 work=$cache/node-image/${image##*:}
 bin=$work/bin
 metrics_server=registry.k8s.io/metrics-server/metrics-server:v0.9.0
+kube_router=docker.io/cloudnativelabs/kube-router:v2.1.0
 builder=node-image-build
 export CGO_ENABLED=0
 
@@ -38,6 +39,7 @@ binaries() {
   go_build coredns . "1 min" "-s -w" "" coredns
   go_build provisioner github.com/rancher/local-path-provisioner "1 min"
   go_build metrics-server sigs.k8s.io/metrics-server/cmd/metrics-server "2 min"
+  go_build kube-router github.com/cloudnativelabs/kube-router/v2/cmd/kube-router "2 min"
 }
 
 # binary_image IMAGE PATH: one static binary and nothing else.
@@ -46,6 +48,14 @@ binary_image() {
   name=$(basename "$2")
   printf 'FROM scratch\nCOPY %s %s\nENV PATH=/usr/local/bin\nENTRYPOINT ["%s"]\n' "$name" "$2" "$2" >"$work/Dockerfile.$name"
   tar -cC "$work" "Dockerfile.$name" -C "$bin" "$name" | docker build -q -t "$1" -f "Dockerfile.$name" -
+}
+
+# node_tools_image IMAGE BINARY…: binaries that call the node's own programs, such as iptables.
+node_tools_image() {
+  local image=$1
+  shift
+  printf 'FROM node-rootfs\nCOPY %s /usr/local/bin/\n' "$*" >"$work/Dockerfile.$1"
+  tar -cC "$work" "Dockerfile.$1" -C "$bin" "$@" | docker build -q -t "$image" -f "Dockerfile.$1" -
 }
 
 # constant NAME: the value of a constant in kind's source.
@@ -66,11 +76,11 @@ node_images() {
     gcc -Os -static -s -o "$bin/pause" "$here/pause.c"
     binary_image "$(tag pause)" /pause
     docker tag "$(tag pause)" registry.k8s.io/pause:3.10 # the name in kind's containerd configuration
-    printf 'FROM node-rootfs\nCOPY kube-proxy kubectl /usr/local/bin/\n' >"$work/Dockerfile.kube-proxy"
-    tar -cC "$work" Dockerfile.kube-proxy -C "$bin" kube-proxy kubectl | docker build -q -t "$(tag kube-proxy)" -f Dockerfile.kube-proxy -
+    node_tools_image "$(tag kube-proxy)" kube-proxy kubectl
+    node_tools_image "$kube_router" kube-router
     docker tag node-rootfs "$helper"
   } >&2
-  printf '%s\n' "$images" registry.k8s.io/pause:3.10 "$storage" "$helper" "$metrics_server"
+  printf '%s\n' "$images" registry.k8s.io/pause:3.10 "$storage" "$helper" "$metrics_server" "$kube_router"
 }
 
 # kind's own manifest of the storage class, out of its source.
@@ -93,7 +103,7 @@ base() {
   cp "$bin"/{containerd,containerd-shim-runc-v2,ctr} "$context/runtime/"
   cp "$bin"/{host-local,loopback,ptp,portmap} "$context/cni/"
   cp "$bin"/{kubeadm,kubelet,kubectl} "$context/kube/"
-  sed "s/KUBERNETES_VERSION/$kubernetes/" "$here/cni.yaml" >"$context/manifests/default-cni.yaml"
+  sed -e "s/KUBERNETES_VERSION/$kubernetes/" -e "s#KUBE_ROUTER_IMAGE#$kube_router#" "$here/cni.yaml" >"$context/manifests/default-cni.yaml"
   storage_manifest >"$context/manifests/default-storage.yaml"
   docker build -q -t node-base --build-arg "KUBERNETES_VERSION=$kubernetes" -f "$here/Dockerfile" "$context"
 }
@@ -119,7 +129,7 @@ kind=$(cd "$here/kind" && go mod download && go list -m -f '{{.Dir}}' sigs.k8s.i
 storage_source=$kind/pkg/build/nodeimage/const_storage.go
 say "the node's root file system (1 min)"
 # bookworm: its systemd (252) still boots on cgroup v1; from 256 on, systemd refuses it.
-"$root/dev/debian-rootfs.sh" bookworm systemd,conntrack,iptables,iproute2,ethtool,util-linux,mount,kmod,libseccomp2,e2fsprogs,bash,ca-certificates,curl,jq,procps,runc,pigz "$work/rootfs.tar"
+"$root/dev/debian-rootfs.sh" bookworm systemd,conntrack,iptables,ipset,iproute2,ethtool,util-linux,mount,kmod,libseccomp2,e2fsprogs,bash,ca-certificates,curl,jq,procps,runc,pigz "$work/rootfs.tar"
 docker import "$work/rootfs.tar" node-rootfs
 say "the images that it holds (1 min)"
 mapfile -t images < <(node_images)

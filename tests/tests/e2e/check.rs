@@ -81,6 +81,7 @@ async fn the_small_platform_passes() -> Result<()> {
         "the operator runs",
         "CPU and memory of pods are measured",
         "the autoscaler's thresholds are kept",
+        "NetworkPolicies are enforced",
         "a volume of the default class is made",
         "the trial leaves nothing",
     ] {
@@ -90,17 +91,6 @@ async fn the_small_platform_passes() -> Result<()> {
     let pulled =
         outcomes.iter().filter(|outcome| outcome["name"].as_str().is_some_and(|name| name.starts_with("image ")));
     ensure!(pulled.count() == 5, "{outcomes:#?}");
-    // Whether they are is up to the cluster's network; that it was tried is not.
-    let enforced = find(&outcomes, "NetworkPolicies are enforced")?;
-    let detail = enforced["detail"].as_str().unwrap_or_default();
-    ensure!(
-        match enforced["verdict"].as_str() {
-            Some("pass") => detail.contains("another one did not"),
-            Some("warning") => detail.starts_with("NetworkPolicies are not enforced: every pod may reach"),
-            _ => false,
-        },
-        "{enforced:#}"
-    );
     Ok(())
 }
 

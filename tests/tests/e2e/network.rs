@@ -1,0 +1,69 @@
+//! Who reaches whom. kind's network enforces network policies, and so does that of a node image built from source.
+
+use anyhow::{Context, Result, ensure};
+use futures::future::try_join_all;
+use kube::ResourceExt;
+use taskplatform_blueprint::ports;
+use taskplatform_tests::{cluster, eventually, explained, platform::Platform};
+
+use crate::{shared_platform, turn};
+
+/// Those whose images have what it takes to try.
+const CALLERS: [&str; 5] = ["gateway", "pooler", "database", "cache", "sessions"];
+
+const TARGETS: [(&str, i32); 9] = [
+    ("gateway", ports::GATEWAY),
+    ("api", ports::API),
+    ("pooler", ports::PGBOUNCER),
+    ("database", ports::POSTGRESQL),
+    ("database", ports::PATRONI),
+    ("cache", ports::REDIS),
+    ("cache", ports::REDIS_BUS),
+    ("sessions", ports::REDIS),
+    ("sessions", ports::REDIS_BUS),
+];
+
+/// What the platform is made for; anybody may call the gateway.
+fn is_meant(caller: &str, target: &str, port: i32) -> bool {
+    match target {
+        "gateway" => true,
+        "api" => caller == "gateway",
+        "database" => caller == "database" || caller == "pooler" && port == ports::POSTGRESQL,
+        "cache" | "sessions" => caller == target,
+        _ => false,
+    }
+}
+
+#[tokio::test]
+async fn a_pod_reaches_what_it_needs_and_nothing_else() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        try_join_all(CALLERS.map(|caller| try_all(&platform, caller))).await?;
+        Ok(())
+    })
+    .await
+}
+
+async fn try_all(platform: &Platform, caller: &str) -> Result<()> {
+    for (target, port) in TARGETS {
+        let meant = is_meant(caller, target, port);
+        // A policy may take a moment to know a pod that is new.
+        eventually(&format!("{caller} reaches {target}:{port}: {meant}"), 30, async || {
+            let reached = reaches(platform, caller, target, port).await?;
+            ensure!(reached.is_ok() == meant, "{reached:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Whether a pod of one component can connect to one of another, or to another one of its own.
+async fn reaches(platform: &Platform, caller: &str, target: &str, port: i32) -> Result<Result<String>> {
+    let from = platform.pods(caller).await?.pop().with_context(|| format!("no pod of {caller}"))?.name_any();
+    let to = platform.pods(target).await?.into_iter().find(|pod| pod.name_any() != from);
+    let address = to.and_then(|pod| pod.status?.pod_ip).with_context(|| format!("no pod of {target} to call"))?;
+    let connect = ["busybox", "nc", "-w", "3", &address, &port.to_string(), "-e", "busybox", "true"];
+    Ok(cluster::exec(&platform.client, platform.name, &from, &connect).await)
+}
