@@ -1,7 +1,7 @@
 //! A connection to a Redis Cluster that outlives the cluster.
 //!
 //! The client library follows failovers and resharding. What it can't get over is that every address it knows is gone; so when nothing
-//! has succeeded for a while the connection is given up, and the next request looks the seed's name up again. As long as other shards
+//! has succeeded for a while the connection is given up, and the seed's name is looked up again. As long as other shards
 //! answer it is kept: to connect anew would have everyone wait for the one that does not.
 
 use std::{
@@ -87,29 +87,38 @@ impl Redis {
         Ok(Self { name, client, patience, connection, began, succeeded })
     }
 
-    /// Runs a command.
+    /// Runs a command that may as well be run twice: one that finds the connection broken is run again over a new one.
     pub async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisFailure> {
         let run = async {
-            let (mut connection, number) = self.connection().await?;
-            let result = timeout(self.patience.total, command.query_async(&mut connection)).await;
-            let error = match result {
-                Ok(Ok(value)) => {
-                    self.succeeded.store(self.now(), Ordering::Relaxed);
-                    return Ok(value);
+            let began = Instant::now();
+            loop {
+                let (connection, number) = self.connection().await?;
+                let error = match self.ask(command, connection).await {
+                    Ok(value) => return Ok(value),
+                    Err(error) => error,
+                };
+                // An error that the server sent came over a connection that works, unless the server speaks for a cluster that does not.
+                let lost = error.is_io_error()
+                    || error.is_cluster_error()
+                    || error.kind() == ErrorKind::ClusterConnectionNotFound;
+                // What breaks at once was broken before: everybody who served that connection is gone. What took long is down.
+                let again = lost && self.give_up(number).await && began.elapsed() < self.patience.total / 2;
+                if !again {
+                    return Err(RedisFailure::Unavailable(error.to_string()));
                 }
-                Ok(Err(error)) => error,
-                Err(_) => RedisError::from((ErrorKind::Io, "no answer in time")),
-            };
-            // An error that the server sent came over a connection that works, unless the server speaks for a cluster that does not.
-            if error.is_io_error() || error.is_cluster_error() || error.kind() == ErrorKind::ClusterConnectionNotFound {
-                self.give_up(number).await;
             }
-            Err(RedisFailure::Unavailable(error.to_string()))
         };
         // To connect takes its time too.
         timeout(self.patience.total * 2, run)
             .await
             .unwrap_or_else(|_| Err(RedisFailure::Unavailable("no answer in time".to_owned())))
+    }
+
+    async fn ask<T: FromRedisValue>(&self, command: &Cmd, mut connection: ClusterConnection) -> Result<T, RedisError> {
+        let answer = timeout(self.patience.total, command.query_async(&mut connection)).await;
+        let value = answer.unwrap_or_else(|_| Err(RedisError::from((ErrorKind::Io, "no answer in time"))))?;
+        self.succeeded.store(self.now(), Ordering::Relaxed);
+        Ok(value)
     }
 
     async fn connection(&self) -> Result<(ClusterConnection, u64), RedisFailure> {
@@ -150,13 +159,14 @@ impl Redis {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    async fn give_up(&self, number: u64) {
-        if u128::from(self.now().saturating_sub(self.succeeded.load(Ordering::Relaxed))) < LAPSE.as_millis() {
-            return;
-        }
+    /// Gives a connection up, unless something has just succeeded over it. Returns whether the next is another.
+    async fn give_up(&self, number: u64) -> bool {
+        let lapsed = u128::from(self.now().saturating_sub(self.succeeded.load(Ordering::Relaxed))) >= LAPSE.as_millis();
         let mut state = self.connection.lock().await;
-        if state.live.as_ref().is_some_and(|(_, live)| *live == number) {
+        let is_live = state.live.as_ref().is_some_and(|(_, live)| *live == number);
+        if is_live && lapsed {
             state.live = None;
         }
+        !is_live || lapsed
     }
 }
