@@ -25,6 +25,7 @@ use kube::{
 use serde_json::json;
 use taskplatform_blueprint::{Component, Facts, Kind, MANAGED_BY, Platform, RedisCluster, blueprint};
 use taskplatform_crds::{TaskPlatform, TaskPlatformSpec, TaskPlatformStatus};
+use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -53,8 +54,14 @@ const DEBOUNCE: Duration = Duration::from_millis(300);
 /// are seen at once; what happens inside PostgreSQL and Redis is not.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 const SETTLED: Duration = Duration::from_secs(20);
-/// The longest wait after failures.
+/// The longest wait after failures, and after those of single objects: the others are applied and looked after all the same, and must not
+/// wait for long.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
+const LONGEST_BACKOFF_OF_OBJECTS: Duration = Duration::from_secs(10);
+/// For so long after it began, the network may not know the operator's pod and keep it out: policies follow the pods' addresses.
+const UNKNOWN_TO_THE_NETWORK: Duration = Duration::from_secs(5);
+/// How soon those are asked again who did not answer meanwhile.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// The API server refuses longer notes.
 const LONGEST_NOTE: usize = 1000;
 
@@ -81,6 +88,7 @@ struct Context {
     http: Http,
     recorder: Recorder,
     metrics: Arc<Metrics>,
+    began: Instant,
     /// What is remembered of a platform, by its uid.
     memories: Mutex<HashMap<String, Memory>>,
 }
@@ -109,6 +117,7 @@ pub(crate) async fn run(client: Client, config: &Config, metrics: Arc<Metrics>, 
         offers: Offers::default(),
         http: Http::default(),
         metrics,
+        began: Instant::now(),
         memories: Mutex::default(),
         client: client.clone(),
     });
@@ -205,7 +214,7 @@ async fn reconcile_platform(owner: &TaskPlatform, platform: &Platform, context: 
     let facts = facts(owner, platform, context).await;
 
     let failures = apply(owner, platform, &facts, context).await;
-    let observed = act(owner, platform, &credentials, &facts, failures, context).await;
+    let observed = Observed { failures, ..act(owner, platform, &credentials, &facts, context).await };
     remember_drained(owner, platform, &observed, context);
 
     let status = status::built(&context.children, owner, platform, &observed, Timestamp::now());
@@ -229,9 +238,11 @@ async fn begin_with_the_fewest_instances(
     }
     let api: Api<TaskPlatform> = Api::namespaced(context.client.clone(), platform.namespace());
     let parameters = PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
-    let instances = json!({"spec": {"api": {"replicas": platform.api_instances()}}});
-    let patched = api.patch(platform.name(), &parameters, &Patch::Merge(instances)).await;
-    patched.map(|_| ()).map_err(|error| Error::Instances(Box::new(error)))
+    let instances = json!({"metadata": {"uid": owner.uid()}, "spec": {"api": {"replicas": platform.api_instances()}}});
+    match api.patch(platform.name(), &parameters, &Patch::Merge(instances)).await {
+        Err(error) if !is_gone(&error) => Err(Error::Instances(Box::new(error))),
+        _ => Ok(()),
+    }
 }
 
 async fn facts(owner: &TaskPlatform, platform: &Platform, context: &Context) -> Facts {
@@ -275,13 +286,30 @@ fn failure(owner: &TaskPlatform, error: &children::Error) -> String {
     text
 }
 
-/// Looks after what only a running controller can, all at once: none has to wait for another that is in trouble.
+/// Looks after what only a running controller can. An operator that has just begun asks a platform that was ready until it is let in.
 async fn act(
     owner: &TaskPlatform,
     platform: &Platform,
     credentials: &Credentials,
     facts: &Facts,
-    failures: Vec<String>,
+    context: &Context,
+) -> Observed {
+    let was_ready = owner.status.as_ref().is_some_and(|status| is_true(status, "Ready"));
+    loop {
+        let observed = act_once(owner, platform, credentials, facts, context).await;
+        if !was_ready || observed.all_answer() || context.began.elapsed() > UNKNOWN_TO_THE_NETWORK {
+            return observed;
+        }
+        sleep(ASK_AGAIN).await;
+    }
+}
+
+/// All at once: none has to wait for another that is in trouble.
+async fn act_once(
+    owner: &TaskPlatform,
+    platform: &Platform,
+    credentials: &Credentials,
+    facts: &Facts,
     context: &Context,
 ) -> Observed {
     let pods = |component| context.children.pods(owner, component);
@@ -295,6 +323,7 @@ async fn act(
         ask_the_gateway(owner, platform, context),
     )
     .await;
+    let failures = Vec::new();
     Observed { database, poolers, cache, sessions, gateway, failures, requests_per_second: facts.requests_per_second }
 }
 
@@ -328,10 +357,10 @@ async fn report(owner: &TaskPlatform, status: TaskPlatformStatus, context: &Cont
     }
     let api: Api<TaskPlatform> = Api::namespaced(context.client.clone(), &namespace);
     let parameters = PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
-    match api.patch_status(&name, &parameters, &Patch::Merge(json!({"status": status}))).await {
+    let change = json!({"metadata": {"uid": owner.uid()}, "status": status});
+    match api.patch_status(&name, &parameters, &Patch::Merge(change)).await {
         Ok(_) => {}
-        // Deleted meanwhile: nobody is left to be told.
-        Err(kube::Error::Api(answer)) if answer.is_not_found() => return Ok(()),
+        Err(error) if is_gone(&error) => return Ok(()),
         Err(error) => return Err(Error::Status(Box::new(error))),
     }
     for event in transitions(owner.status.as_ref(), &status) {
@@ -341,6 +370,13 @@ async fn report(owner: &TaskPlatform, status: TaskPlatformStatus, context: &Cont
         }
     }
     Ok(())
+}
+
+/// Whether the platform was deleted meanwhile: nobody is left to be told, or only a new one of its name, whose uid is another.
+fn is_gone(error: &kube::Error) -> bool {
+    let kube::Error::Api(answer) = error else { return false };
+    let causes = answer.details.iter().flat_map(|details| &details.causes);
+    answer.is_not_found() || causes.into_iter().any(|cause| cause.field == "metadata.uid")
 }
 
 /// An event for each condition whose status has changed and that says something then.
@@ -390,7 +426,8 @@ fn back_off(guarded: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Acti
     let mut memories = lock(&context.memories);
     let memory = memories.entry(guarded.uid().unwrap_or_default()).or_default();
     memory.failures = memory.failures.saturating_add(1);
-    let wait = Duration::from_secs(1 << memory.failures.min(6)).min(LONGEST_BACKOFF);
+    let longest = if matches!(error, Error::Children(_)) { LONGEST_BACKOFF_OF_OBJECTS } else { LONGEST_BACKOFF };
+    let wait = Duration::from_secs(1 << memory.failures.min(6)).min(longest);
     warn!(
         platform = guarded.name_any(),
         namespace = guarded.namespace(),

@@ -34,6 +34,20 @@ pub(crate) struct Observed {
     pub(crate) requests_per_second: bool,
 }
 
+impl Observed {
+    /// Whether there is an answer of every part that stands behind a network policy.
+    pub(crate) fn all_answer(&self) -> bool {
+        let serves = |health: &Option<Result<redis::Health, redis::Error>>| {
+            health.as_ref().is_some_and(|health| health.as_ref().is_ok_and(|health| health.slots_assigned > 0))
+        };
+        self.database.as_ref().is_some_and(Result::is_ok)
+            && !self.poolers.is_empty()
+            && self.poolers.iter().all(Result::is_ok)
+            && serves(&self.cache)
+            && serves(&self.sessions)
+    }
+}
+
 /// The status of a platform that can be built.
 pub(crate) fn built(
     children: &Children,
