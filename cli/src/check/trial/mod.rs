@@ -31,8 +31,8 @@ use super::{
 use crate::cluster::Cluster;
 
 const GROUP: Group = Group::Trial;
-/// Longer than Kubernetes gives pods that don't stop.
-const DELETION: Duration = Duration::from_mins(1);
+/// Longer than Kubernetes gives pods that don't stop, and than a busy cluster needs.
+const DELETION: Duration = Duration::from_mins(2);
 /// What the namespace is labelled with, so that one that was left behind is found.
 const LABEL: (&str, &str) = ("app.kubernetes.io/name", "taskplatform-check");
 const POSSIBLE: &str = "a trial can be made";

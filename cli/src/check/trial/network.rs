@@ -25,11 +25,11 @@ done
 exit 1
 "#;
 
-/// Ends well when the server has not answered three times on end: policies may need a moment to take hold, and a single
-/// failure may have another cause.
+/// Ends well when the server has not answered three times on end: policies may need some seconds to take hold, and a
+/// single failure may have another cause. A try that is answered takes a second, one that is not takes three.
 const REACHES_NOT: &str = r#"
 failures=0
-for attempt in $(seq 10); do
+for attempt in $(seq 30); do
   if timeout 2 redis-cli -h "$SERVER" ping | grep -q PONG; then failures=0; else failures=$((failures + 1)); fi
   [ "$failures" -lt 3 ] || exit 0
   sleep 1
