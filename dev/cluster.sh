@@ -29,14 +29,20 @@ configuration() {
 }
 
 create() {
-  local port image config=$cache/kind-config.yaml
+  local port image config=$cache/kind-config.yaml new
   image=$(cat "$cache/node-image.name")
   for port in "$gateway_port" "$test_gateway_port"; do
     ! taken "$port" || die "port $port of this host is taken (by: $(ss -Hltnp "sport = :$port" 2>/dev/null | grep -oP '\(\(\K[^)]+' || echo unknown)): free it, or choose others with GATEWAY_PORT=… and TEST_GATEWAY_PORT=…"
   done
   configuration >"$config"
   touch "$unfinished"
-  kind create cluster --name "$cluster" --config "$config" --image "$image" --wait 120s
+  new=(kind create cluster --name "$cluster" --config "$config" --image "$image" --wait 120s)
+  # kind gives a node 30 s to boot, and chooses the API server's port before Docker takes it: on a busy host that may fail once.
+  if ! "${new[@]}"; then
+    say "kind could not create the cluster $cluster: deleting what there is, and trying once more"
+    kind delete cluster --name "$cluster"
+    "${new[@]}"
+  fi
   rm "$unfinished"
 }
 

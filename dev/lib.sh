@@ -70,9 +70,10 @@ apt_install() {
     die "missing here: $*. Install it (on Debian: sudo apt-get install $*)"
   fi
   say "installing $* from the distribution's packages"
-  apt-get update -q
+  # Another one may be at it, such as the machine's own upgrades.
+  apt-get -o DPkg::Lock::Timeout=300 update -q
   # Run level 1: the packages' own scripts start no service.
-  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
+  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -qy --no-install-recommends "$@"
 }
 
 kube() { kubectl --context "$context" "$@"; }
