@@ -1,7 +1,9 @@
 //! The way to the cluster.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::{Namespace, Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::{Namespace, Pod, ResourceQuota, Service};
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
     api::{AttachParams, DeleteParams, ListParams, Patch, PatchParams},
@@ -21,7 +23,11 @@ pub const OPERATOR: &str = "taskplatform-system";
 /// When there is no such context.
 pub async fn client() -> Result<Client> {
     let options = KubeConfigOptions { context: std::env::var("KUBE_CONTEXT").ok(), ..KubeConfigOptions::default() };
-    let config = Config::from_kubeconfig(&options).await.context("no cluster: `make test` starts one")?;
+    let mut config = Config::from_kubeconfig(&options).await.context("no cluster: `make test` starts one")?;
+    // A lost connection ends a test instead of holding it up for ever: none watches, and no command takes so long.
+    config.read_timeout = Some(Duration::from_mins(1));
+    // Without it, the time for which a connection was not in use would count, too.
+    config.reset_reader_on_write = true;
     Ok(Client::try_from(config)?)
 }
 
@@ -52,6 +58,26 @@ pub async fn namespace_without_pods(client: &Client, name: &str) -> Result<()> {
     let api: Api<ResourceQuota> = Api::namespaced(client.clone(), name);
     api.patch("no-pods", &PatchParams::apply("e2e").force(), &Patch::Apply(quota)).await?;
     Ok(())
+}
+
+/// Deletes a namespace, if there is one, and waits until its Services are gone: until then their node ports are taken.
+///
+/// # Errors
+/// When one is left after two minutes.
+pub async fn remove_namespace(client: &Client, name: &str) -> Result<()> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    match namespaces.delete(name, &DeleteParams::background()).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
+        deleted => drop(deleted?),
+    }
+    let services: Api<Service> = Api::namespaced(client.clone(), name);
+    eventually(&format!("the Services of {name} are gone"), 120, async || {
+        let left: Vec<String> =
+            services.list(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect();
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await
 }
 
 /// The pods of a label selector.

@@ -47,12 +47,20 @@ impl User {
     }
 
     async fn enter(url: &str, action: &str, email: &str, expected: StatusCode) -> Result<Self> {
-        let client = Client::builder().timeout(std::time::Duration::from_secs(10)).build()?;
+        let client = client()?;
         let body = json!({"email": email, "password": "correct horse battery staple"});
         let response = client.post(format!("{url}/api/auth/{action}")).json(&body).send().await?;
         let answer = answer(response, expected).await?;
         let token = answer["token"].as_str().context("no token")?.to_owned();
         Ok(Self { client, token, url: url.to_owned() })
+    }
+
+    /// The same user, in the same session, on connections of their own: those may end at other instances.
+    ///
+    /// # Errors
+    /// When there can be no client.
+    pub fn reconnected(&self) -> Result<Self> {
+        Ok(Self { client: client()?, token: self.token.clone(), url: self.url.clone() })
     }
 
     /// Sends a request as this user and expects a status.
@@ -119,6 +127,10 @@ impl User {
         let items = tasks["items"].as_array().context("no items")?;
         Ok(items.iter().map(|task| task["title"].as_str().unwrap_or_default().to_owned()).collect())
     }
+}
+
+fn client() -> Result<Client> {
+    Ok(Client::builder().timeout(std::time::Duration::from_secs(10)).build()?)
 }
 
 async fn answer(response: Response, expected: StatusCode) -> Result<Value> {

@@ -9,18 +9,22 @@ pub mod platform;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
-/// Asks again until there is an answer. What was missing last is in the error.
+/// Asks again until there is an answer. What was missing last is in the error. A question that nobody answers, such as
+/// one on a connection that is lost, is given up and asked again.
 ///
 /// # Errors
 /// When `seconds` have passed without an answer.
 pub async fn eventually<T>(what: &str, seconds: u64, mut ask: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let began = Instant::now();
+    let patience = seconds.max(30);
     loop {
-        let error = match ask().await {
-            Ok(answer) => return Ok(answer),
-            Err(error) => error,
+        // Boxed, as a question may be large.
+        let error = match tokio::time::timeout(Duration::from_secs(patience), Box::pin(ask())).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => error,
+            Err(_) => anyhow!("no answer within {patience} s"),
         };
         if began.elapsed() > Duration::from_secs(seconds) {
             return Err(error).with_context(|| format!("not within {seconds} s: {what}"));

@@ -130,15 +130,18 @@ impl Platform {
         Ok(uid)
     }
 
-    /// The pod of the PostgreSQL primary, as the status names it.
+    /// The pod of the PostgreSQL primary, as the status names it. It names none after a look that no pod answered.
     ///
     /// # Errors
-    /// While there is none.
+    /// When it names none within half a minute.
     pub async fn primary(&self) -> Result<String> {
-        let status = self.api().get(self.name).await?.status.context("no status")?;
-        let primary = status.database.context("no database")?.primary;
-        ensure!(!primary.is_empty(), "no primary");
-        Ok(primary)
+        eventually("a primary is told", 30, async || {
+            let status = self.api().get(self.name).await?.status.context("no status")?;
+            let primary = status.database.context("no database")?.primary;
+            ensure!(!primary.is_empty(), "no primary");
+            Ok(primary)
+        })
+        .await
     }
 
     /// What the primary answers to a statement of the superuser.

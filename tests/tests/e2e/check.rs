@@ -120,9 +120,13 @@ async fn an_image_that_is_nowhere_is_told() -> Result<()> {
 
 /// As by Ctrl-C, and by a CI that ends a job.
 async fn an_interrupted_trial_is_tidied(client: &Client) -> Result<()> {
+    // Another one's may still be on its way out.
+    let before = trials(client).await?;
     let child = start(&[], &super::small())?;
     let begun = eventually("the trial has begun", 60, async || {
-        trials(client).await?.pop().context("there is no namespace of a trial")
+        let mut begun = trials(client).await?;
+        begun.retain(|name| !before.contains(name));
+        begun.pop().context("there is no new namespace of a trial")
     })
     .await?;
     let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status()?;

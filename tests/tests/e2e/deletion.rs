@@ -17,7 +17,7 @@ use kube::{
 use reqwest::StatusCode;
 use serde_json::json;
 use taskplatform_tests::{
-    cluster::comes_back,
+    cluster::{self, comes_back},
     eventually, explained,
     http::{User, gateway, unique},
     platform::Platform,
@@ -30,7 +30,8 @@ const NAME: &str = "e2e-deleted";
 #[tokio::test]
 async fn volumes_outlive_a_platform_and_are_taken_up_again() -> Result<()> {
     let _turn = turn().await;
-    explained(NAME, async {
+    let client = cluster::client().await?;
+    let lived = explained(NAME, async {
         // Both platforms cannot have the same port.
         let shared = shared_platform().await?;
         let inside = json!({"gateway": {"service": {"type": "ClusterIP", "nodePort": null}}});
@@ -43,11 +44,13 @@ async fn volumes_outlive_a_platform_and_are_taken_up_again() -> Result<()> {
         })
         .await?;
 
-        let result = live_and_die().await;
-        shared.apply(small()).await?;
-        result
+        live_and_die().await
     })
-    .await
+    .await;
+    // Whatever has happened, the tests that follow need the port.
+    let removed = cluster::remove_namespace(&client, NAME).await;
+    let restored = Platform { client, name: "e2e" }.apply(small()).await;
+    lived.and(removed).and(restored.map(drop))
 }
 
 #[tokio::test]
@@ -104,11 +107,14 @@ async fn live_and_die() -> Result<()> {
     let platform = Platform::create(NAME, keep.clone()).await?;
     platform.settled().await?;
     let email = "hedy@example.com";
-    let user = match User::register(&gateway(), email).await {
-        Ok(user) => user,
-        // An earlier run that was broken off left its volumes.
-        Err(_) => User::login(&gateway(), email).await?,
-    };
+    let user = eventually("registered or known", 30, async || match User::register(&gateway(), email).await {
+        Ok(user) => Ok(user),
+        // An earlier run that was broken off left its volumes, or an earlier try's answer was lost.
+        Err(refused) => {
+            User::login(&gateway(), email).await.with_context(|| format!("not registered either: {refused:#}"))
+        }
+    })
+    .await?;
     user.create("Hop frequencies").await?;
 
     outlive_its_service(&platform).await?;
@@ -120,10 +126,10 @@ async fn live_and_die() -> Result<()> {
 
     let platform = Platform::create(NAME, keep).await?;
     platform.settled().await?;
-    let titles = user.titles().await;
+    let titles = eventually("the session is still there", 30, async || user.titles().await).await?;
     ensure!(
-        titles.as_ref().is_ok_and(|titles| titles[0] == "Hop frequencies"),
-        "the session and the task are still there: {titles:?}"
+        titles.first().is_some_and(|title| title == "Hop frequencies"),
+        "the volumes stayed, but not what they held: {titles:?}"
     );
 
     platform.apply(small_with(&json!({"deletionPolicy": "Delete"}))).await?;

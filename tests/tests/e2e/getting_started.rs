@@ -1,10 +1,13 @@
 //! Somebody who has never seen this gets from a number of users to a platform that serves, by what the commands print.
 
-use std::process::{Child, Command, Output, Stdio};
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, api::DeleteParams};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use taskplatform_tests::{
     cluster, eventually, explained,
@@ -38,8 +41,8 @@ async fn run(arguments: &[&str]) -> Result<String> {
 #[tokio::test]
 async fn ten_thousand_users_get_a_platform_by_what_the_commands_print() -> Result<()> {
     let _turn = turn().await;
-    explained(NAME, async {
-        let client = cluster::client().await?;
+    let client = cluster::client().await?;
+    let lived = explained(NAME, async {
         cluster::namespace(&client, NAME).await?;
         let file = std::env::temp_dir().join(format!("tp-{}.yaml", std::process::id()));
         let name = file.display().to_string();
@@ -73,27 +76,44 @@ async fn ten_thousand_users_get_a_platform_by_what_the_commands_print() -> Resul
 
         let platform = Platform { client: client.clone(), name: NAME };
         platform.api().delete("tasks", &DeleteParams::foreground()).await?;
-        let namespaces: Api<Namespace> = Api::all(client);
-        namespaces.delete(NAME, &DeleteParams::background()).await?;
         Ok(())
     })
-    .await
+    .await;
+    // Whatever has happened, the tests that follow need the room.
+    lived.and(cluster::remove_namespace(&client, NAME).await)
 }
 
 /// Does what `apply` says at its end, and writes and reads a task there.
 async fn serves_where_it_says(applied: &str) -> Result<Background> {
     let way = applied.lines().find_map(|line| line.strip_prefix("From here: ")).context(applied.to_owned())?;
     let (command, url) = way.split_once(", then ").context("no address")?;
-    // The documented port may be taken on this host.
-    let (command, url) = (command.replace("8080:80", "18080:80"), url.replace(":8080", ":18080"));
+    // The documented port may be taken on this host: kubectl chooses another.
+    let command = command.strip_suffix(" 8080:80").with_context(|| format!("another port: {way}"))?;
+    let host = url.strip_suffix(":8080").with_context(|| format!("another port: {way}"))?;
     let mut words = command.split(' ');
     let mut forward = Command::new(words.next().context("no command")?);
     if let Ok(context) = std::env::var("KUBE_CONTEXT") {
         forward.args(["--context", &context]);
     }
-    let forwarding = Background(forward.args(words).stdout(Stdio::null()).spawn()?);
+    let mut forwarding = Background(forward.args(words).arg(":80").stdout(Stdio::piped()).spawn()?);
+    let url = format!("{host}:{}", forwarded_port(&mut forwarding).await?);
     let user = eventually("the address answers", 30, async || User::register(&url, &unique("grace")).await).await?;
     user.create("Find the bug").await?;
     ensure!(user.titles().await? == ["Find the bug"], "the task is not there");
     Ok(forwarding)
+}
+
+/// The port that kubectl has chosen, as it prints it.
+async fn forwarded_port(forwarding: &mut Background) -> Result<u16> {
+    let mut output = BufReader::new(forwarding.0.stdout.take().context("no output")?);
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        output.read_line(&mut line).map(|_| (line, output.into_inner()))
+    });
+    let read = tokio::time::timeout(Duration::from_mins(1), reading).await;
+    let (line, output) = read.context("kubectl prints nothing")???;
+    // kubectl ends when nobody could read what it prints.
+    forwarding.0.stdout = Some(output);
+    let port = line.strip_prefix("Forwarding from 127.0.0.1:").and_then(|rest| rest.split(' ').next());
+    Ok(port.with_context(|| format!("no port: {line:?}"))?.parse()?)
 }

@@ -29,7 +29,8 @@ async fn the_figures_of_every_component_are_told() -> Result<()> {
     let _turn = turn().await;
     explained("e2e", async {
         let platform = shared_platform().await?;
-        eventually("the figures are those of a platform that serves", 60, async || {
+        // The CPU of pods that have just come is measured after a minute or two.
+        eventually("the figures are those of a platform that serves", 150, async || {
             let tree: Value = serde_json::from_str(&status("e2e", &["-o", "json"])?)?;
             ensure!(tree["ready"] == true, "{tree:#}");
 
@@ -58,9 +59,12 @@ async fn the_figures_of_every_component_are_told() -> Result<()> {
         })
         .await?;
 
-        let text = status("e2e", &[])?;
-        let primary = platform.primary().await?;
-        ensure!(text.starts_with("e2e in namespace e2e: serves") && text.contains(&primary), "{text}");
+        let text = eventually("the primary is told", 30, async || {
+            let (text, primary) = (status("e2e", &[])?, platform.primary().await?);
+            ensure!(text.starts_with("e2e in namespace e2e: serves") && text.contains(&primary), "{text}");
+            Ok(text)
+        })
+        .await?;
         ensure!(!text.contains('\x1b'), "colours are for terminals:\n{text}");
         Ok(())
     })
