@@ -178,7 +178,7 @@ start_nodes() {
   local node
   for node in 0 1 2; do
     background "redis-$node" "$redis/redis-server" --port $((sessions + node)) --bind 127.0.0.1 --cluster-enabled yes \
-      --cluster-config-file "$data/redis-$node.conf" --cluster-node-timeout 2000 --set-proc-title no --save '' --appendonly no \
+      --cluster-config-file "$data/redis-$node.conf" --cluster-node-timeout 15000 --set-proc-title no --save '' --appendonly no \
       --dir "$data"
   done
   for node in 0 1 2; do
@@ -311,11 +311,13 @@ kill_service() {
   rm -f "$file"
   is_alive "$pid" || return 0
   kill "-$2" "$pid"
-  for _ in $(seq 100); do
+  # PostgreSQL itself waits up to 5 s for its children.
+  for _ in $(seq 400); do
     is_alive "$pid" || return 0
     sleep 0.05
   done
-  kill -KILL "$pid"
+  kill -KILL "$pid" 2>/dev/null || true
+  while is_alive "$pid"; do sleep 0.05; done
 }
 
 stop() {

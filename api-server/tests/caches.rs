@@ -48,7 +48,10 @@ impl Instance {
     async fn new(args: &[String]) -> Self {
         let args = ["task-api".to_owned()].into_iter().chain(args.iter().cloned());
         let app = App::new(&Args::parse_from(args).into_config().unwrap()).unwrap();
-        app.store.prepare().await.unwrap();
+        eventually("the store is prepared", async || {
+            app.store.prepare().await.inspect_err(|error| eprintln!("{error}")).ok()
+        })
+        .await;
         let keeps = tokio::spawn({
             let app = Arc::clone(&app);
             async move { app.tasks.keep().await }
@@ -193,8 +196,11 @@ async fn storm(instances: &[Instance]) {
         let stored = instances[0].stored(user).await;
         for instance in instances {
             eventually("all show what is stored", async || (instance.list(user).await == stored).then_some(())).await;
-            let summary = instance.app.tasks.summary(user).await.unwrap();
-            assert_eq!(summary.total(), stored.len() as u64);
+            // One that does not hear the others for a moment tells what was counted before.
+            eventually("it counts what is stored", async || {
+                (instance.app.tasks.summary(user).await.unwrap().total() == stored.len() as u64).then_some(())
+            })
+            .await;
         }
     }
 }
@@ -226,7 +232,8 @@ async fn also_where_views_have_hardly_any_room() {
     let instances = [instance];
     storm(&instances).await;
     let bytes = instances[0].metric("cache_bytes{level=\"l2\"}");
-    assert!(bytes <= 20_000, "{bytes} bytes");
+    // The views of the storm's three users may be beyond it while they are in use.
+    assert!(bytes <= 20_000 + 3 * 16_000, "{bytes} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,19 +270,18 @@ async fn another_instance_finds_the_view_in_the_cache_cluster() {
     let Some(services) = Services::find("another_instance_finds_the_view_in_the_cache_cluster") else { return };
     let args = on(&services, &services.sessions);
     let (one, two) = (Instance::new(&args).await.informed().await, Instance::new(&args).await.informed().await);
-    let user = one.user().await;
-    let task = serde_json::to_value(one.create(user, "shared").await).unwrap();
     let hits = || two.metric("cache_requests_total{level=\"l3\",result=\"hit\"}");
     // A view that was loaded while another user's transaction went on is not shared: nobody can tell what it shows.
     eventually("the view was shared", async || {
-        let task = one.create(user, "again").await;
+        // A user of its own for each try: an instance that has a view changes it, and shares none anew.
+        let user = one.user().await;
+        let task = serde_json::to_value(one.create(user, "shared").await).unwrap();
         one.list(user).await;
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        assert!(two.list(user).await.iter().any(|found| found["id"] == task.id) || hits() == 0);
+        assert_eq!(two.list(user).await, [task]);
         (hits() > 0).then_some(())
     })
     .await;
-    assert!(two.list(user).await.contains(&task));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,8 +23,8 @@ use tokio::sync::{Mutex, MutexGuard};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// The longest that a client may wait for "not now".
-const PATIENCE: Duration = Duration::from_secs(6);
+/// The longest that a client may wait for "not now": it is said after 5 s, and not after twice as long.
+const PATIENCE: Duration = Duration::from_secs(9);
 
 async fn services(test: &str) -> Option<(Services, MutexGuard<'static, ()>)> {
     let services = Services::find(test)?;
@@ -132,11 +132,12 @@ async fn users_read_what_they_wrote_though_the_replica_lags() {
         // Past the API, so nobody is known to have written it: what the reader sees tells whom the API asked.
         let id = old["id"].as_i64().unwrap();
         admin.execute("UPDATE tasks SET title = 'after' WHERE id = $1", &[&id]).await.unwrap();
-        assert_eq!(
-            reader.at(&there).get(&path(&old)).await.expect(StatusCode::OK)["title"],
-            "before",
-            "replicas are read"
-        );
+        // Not by an instance that has let one of them rest.
+        eventually("replicas are read", async || {
+            let task = reader.at(&there).get(&path(&old)).await.expect(StatusCode::OK);
+            (task["title"] == "before").then_some(())
+        })
+        .await;
 
         // What the replica still shows of the writer's is old, and what it does not show yet is new.
         let writer_there = writer.at(&there);
@@ -185,9 +186,13 @@ async fn reads_go_to_the_primary_while_the_replicas_are_away() {
     let api = Api::on(&services).await;
     let user = api.user().await;
     let task = user.task("still there").await;
+    let began = Instant::now();
     assert_eq!(user.get(&path(&task)).await.expect(StatusCode::OK), task);
     user.get("/api/tasks").await.expect(StatusCode::OK);
-    assert_eq!(api.log().matches("the replicas fail").count(), 1, "they are left alone for a while\n{}", api.log());
+    // They rest for 2 s each time.
+    let most = 1 + usize::try_from(began.elapsed().as_secs() / 2).unwrap();
+    let failures = api.log().matches("the replicas fail").count();
+    assert!((1..=most).contains(&failures), "they are left alone for a while\n{}", api.log());
 }
 
 #[tokio::test]
@@ -344,7 +349,7 @@ async fn a_database_that_stays_away_is_not_waited_for_by_all() {
     })
     .await;
     let waited = join_all((0..4).map(|_| write())).await;
-    let at_once = waited.iter().filter(|waited| **waited < Duration::from_secs(1)).count();
+    let at_once = waited.iter().filter(|waited| **waited < Duration::from_secs(4)).count();
     assert!(at_once >= 3, "all but the one that tries are refused at once: {waited:?}");
     Services::control("pooler", "start").await;
     eventually("writes succeed again", async || {
@@ -393,6 +398,9 @@ async fn the_session_store_dies_and_comes_back() {
     let api = Api::on(&services).await;
     let user = api.user().await;
     let email = user.user["email"].clone();
+    // Nobody asks this one anything while the store is away.
+    let idle = Api::on(&services).await;
+    user.at(&idle).get("/api/auth/me").await.expect(StatusCode::OK);
     Services::control("sessions", "stop").await;
     for _ in 0..2 {
         let began = Instant::now();
@@ -419,6 +427,7 @@ async fn the_session_store_dies_and_comes_back() {
     })
     .await;
     // The store came back empty, as it would without its disk.
+    user.at(&idle).get("/api/auth/me").await.expect(StatusCode::UNAUTHORIZED);
     user.get("/api/auth/me").await.expect(StatusCode::UNAUTHORIZED);
     api.client().post("/api/auth/register", unlucky).await.expect(StatusCode::CREATED);
     assert!(user.try_send(Method::GET, "/api/ready", &[], vec![]).await.is_some());
@@ -431,10 +440,15 @@ async fn the_primary_restarts() {
     let api = Api::on(&services).await;
     let user = api.user().await;
     let before = user.task("before").await;
+    // So that there is little to recover: a write waits 5 s for that.
+    services.admin("tasks").await.batch_execute("CHECKPOINT").await.unwrap();
     Services::control("primary", "stop").await;
     // Finds its connection broken, and then no server.
     assert_unavailable(user.post("/api/tasks", json!({"title": "lost"})).await, Instant::now());
-    assert_eq!(user.get(&path(&before)).await.status, StatusCode::OK, "the replica goes on answering");
+    eventually("the replica goes on answering", async || {
+        (user.get(&path(&before)).await.status == StatusCode::OK).then_some(())
+    })
+    .await;
     let (waiting, ()) =
         tokio::join!(user.post("/api/tasks", json!({"title": "during"})), Services::control("primary", "start"));
     let during = waiting.expect(StatusCode::CREATED);
@@ -510,7 +524,7 @@ async fn a_cache_that_hangs_costs_no_answer() {
     let mut connection = client.get_async_connection().await.unwrap();
     let everywhere = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
     let mut pause = redis::cmd("CLIENT");
-    connection.route_command(pause.arg("PAUSE").arg(4000).arg("ALL").clone(), everywhere).await.unwrap();
+    connection.route_command(pause.arg("PAUSE").arg(10_000).arg("ALL").clone(), everywhere).await.unwrap();
 
     let user = api.user().await;
     let task = user.task("as if nothing were wrong").await;

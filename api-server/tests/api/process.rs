@@ -78,7 +78,7 @@ async fn a_stop_finishes_what_was_begun(mut api: Api) {
     .await;
     api.terminate();
     let health = eventually("health tells", async || {
-        let reply = user.get("/api/health").await;
+        let reply = user.try_send(Method::GET, "/api/health", &[], vec![]).await?;
         (reply.status == StatusCode::SERVICE_UNAVAILABLE).then_some(reply)
     })
     .await;

@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
+    task::JoinHandle,
     time::{sleep, timeout},
 };
 
@@ -149,6 +150,8 @@ pub(crate) struct Api {
     pub(crate) address: SocketAddr,
     pub(crate) metrics: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
+    /// What reads its log.
+    reader: JoinHandle<()>,
     directory: Option<PathBuf>,
 }
 
@@ -228,12 +231,12 @@ impl Api {
         let (address, metrics) = (address("address"), address("metrics"));
         let log = Arc::new(Mutex::new(log));
         let kept = Arc::clone(&log);
-        tokio::spawn(async move {
+        let reader = tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 kept.lock().unwrap().push(line);
             }
         });
-        Self { child, address, metrics, log, directory: None }
+        Self { child, address, metrics, log, reader, directory: None }
     }
 
     /// Waits until it is ready.
@@ -283,7 +286,10 @@ impl Api {
 
     /// Waits until it has ended.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
-        timeout(PATIENCE, self.child.wait()).await.expect("it ends").unwrap()
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("it ends").unwrap();
+        // Its end may be seen before its last lines are read.
+        timeout(PATIENCE, &mut self.reader).await.expect("its log ends").unwrap();
+        status
     }
 
     /// Ends it without a word.

@@ -16,7 +16,7 @@ use api_server::{
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-use crate::common::{PASSWORD, Services, unique};
+use crate::common::{PASSWORD, Services, eventually, unique};
 
 pub(crate) struct Bed {
     pub(crate) store: Store,
@@ -35,7 +35,10 @@ impl Drop for Bed {
 
 impl Bed {
     pub(crate) async fn on(store: Store, shards: i64) -> Self {
-        store.prepare().await.unwrap();
+        eventually("the store is prepared", async || {
+            store.prepare().await.inspect_err(|error| eprintln!("{error}")).ok()
+        })
+        .await;
         Self { store, shards, wrote: Mutex::default(), directory: None }
     }
 

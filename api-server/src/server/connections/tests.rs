@@ -108,9 +108,11 @@ fn seconds_taken(app: &App) -> f64 {
 async fn a_request_waits_for_its_turn_but_a_probe_does_not() {
     let (app, address) = serve_api("turns").await;
     let mut turns: Vec<_> = std::iter::from_fn(|| app.places.try_enter()).collect();
-    let began = Instant::now();
     let mut waits = ask(address, ASK).await;
     until(|| app.places.waiting() == 1).await;
+    // It waits by now, so all of this is a part of its wait.
+    let began = Instant::now();
+    sleep(Duration::from_millis(20)).await;
     let mut probe = ask(address, b"GET /api/health HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert_eq!(status(&mut probe).await, "HTTP/1.1 200");
     assert_eq!(app.places.waiting(), 1);
@@ -118,11 +120,7 @@ async fn a_request_waits_for_its_turn_but_a_probe_does_not() {
     turns.pop();
     assert_eq!(status(&mut waits).await, "HTTP/1.1 401");
     until(|| app.places.in_flight() == turns.len()).await;
-    assert!(
-        seconds_taken(&app) >= waited.as_secs_f64() / 2.0,
-        "the wait counts: {} of {waited:?}",
-        seconds_taken(&app)
-    );
+    assert!(seconds_taken(&app) >= waited.as_secs_f64(), "the wait counts: {} of {waited:?}", seconds_taken(&app));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use redis::{
 };
 use tempfile::TempDir;
 
-use crate::redis::{Health, Member, State, Target, reconcile};
+use crate::redis::{Error, Health, Member, State, Target, reconcile};
 
 pub(super) const PASSWORD: &str = "secret";
 const PORT: u16 = 7379;
@@ -200,7 +200,11 @@ impl Servers {
     pub(super) async fn heal(&self, target: &Target) -> (Health, Duration) {
         let start = Instant::now();
         loop {
-            let health = reconcile(&self.members(), target, PASSWORD).await.expect("reconciled");
+            let health = match reconcile(&self.members(), target, PASSWORD).await {
+                // It is tried again, as the operator does.
+                Err(Error::Step { .. }) if start.elapsed() < Duration::from_secs(50) => continue,
+                health => health.expect("reconciled"),
+            };
             match &health.state {
                 State::Healthy => {
                     assert_eq!(health.slots_assigned, 16384, "{health:#?}");
@@ -261,8 +265,9 @@ impl Servers {
 }
 
 pub(super) async fn connect(address: SocketAddr) -> redis::RedisResult<MultiplexedConnection> {
-    let second = Some(Duration::from_secs(1));
-    let config = AsyncConnectionConfig::new().set_connection_timeout(second).set_response_timeout(second);
+    // For a slow disk: Redis answers nobody while it syncs its nodes.conf.
+    let patience = Some(Duration::from_secs(10));
+    let config = AsyncConnectionConfig::new().set_connection_timeout(patience).set_response_timeout(patience);
     let client = Client::open(format!("redis://:{PASSWORD}@{address}"))?;
     client.get_multiplexed_async_connection_with_config(&config).await
 }
