@@ -54,11 +54,11 @@ const DEBOUNCE: Duration = Duration::from_millis(300);
 /// are seen at once; what happens inside PostgreSQL and Redis is not.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 const SETTLED: Duration = Duration::from_secs(20);
-/// The longest wait after failures, and after those of single objects: the others are applied and looked after all the same, and must not
-/// wait for long.
+/// The longest wait after failures.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
+/// The same where single objects could not be applied: the others are looked after all the same, and must not wait for long.
 const LONGEST_BACKOFF_OF_OBJECTS: Duration = Duration::from_secs(10);
-/// For so long after it began, the network may not know the operator's pod and keep it out: policies follow the pods' addresses.
+/// For so long after an operator began to lead, the network may not know its pod and keep it out: policies follow the pods' addresses.
 const UNKNOWN_TO_THE_NETWORK: Duration = Duration::from_secs(5);
 /// How soon those are asked again who did not answer meanwhile.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
@@ -88,7 +88,7 @@ struct Context {
     http: Http,
     recorder: Recorder,
     metrics: Arc<Metrics>,
-    began: Instant,
+    leads_since: Instant,
     /// What is remembered of a platform, by its uid.
     memories: Mutex<HashMap<String, Memory>>,
 }
@@ -117,7 +117,7 @@ pub(crate) async fn run(client: Client, config: &Config, metrics: Arc<Metrics>, 
         offers: Offers::default(),
         http: Http::default(),
         metrics,
-        began: Instant::now(),
+        leads_since: Instant::now(),
         memories: Mutex::default(),
         client: client.clone(),
     });
@@ -214,7 +214,7 @@ async fn reconcile_platform(owner: &TaskPlatform, platform: &Platform, context: 
     let facts = facts(owner, platform, context).await;
 
     let failures = apply(owner, platform, &facts, context).await;
-    let observed = Observed { failures, ..act(owner, platform, &credentials, &facts, context).await };
+    let observed = act(owner, platform, &credentials, &facts, &failures, context).await;
     remember_drained(owner, platform, &observed, context);
 
     let status = status::built(&context.children, owner, platform, &observed, Timestamp::now());
@@ -238,11 +238,10 @@ async fn begin_with_the_fewest_instances(
     }
     let api: Api<TaskPlatform> = Api::namespaced(context.client.clone(), platform.namespace());
     let parameters = PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
+    // The API server refuses it where a new platform has taken the name.
     let instances = json!({"metadata": {"uid": owner.uid()}, "spec": {"api": {"replicas": platform.api_instances()}}});
-    match api.patch(platform.name(), &parameters, &Patch::Merge(instances)).await {
-        Err(error) if !is_gone(&error) => Err(Error::Instances(Box::new(error))),
-        _ => Ok(()),
-    }
+    let patched = api.patch(platform.name(), &parameters, &Patch::Merge(instances)).await;
+    patched.map(|_| ()).map_err(|error| Error::Instances(Box::new(error)))
 }
 
 async fn facts(owner: &TaskPlatform, platform: &Platform, context: &Context) -> Facts {
@@ -292,12 +291,13 @@ async fn act(
     platform: &Platform,
     credentials: &Credentials,
     facts: &Facts,
+    failures: &[String],
     context: &Context,
 ) -> Observed {
     let was_ready = owner.status.as_ref().is_some_and(|status| is_true(status, "Ready"));
     loop {
-        let observed = act_once(owner, platform, credentials, facts, context).await;
-        if !was_ready || observed.all_answer() || context.began.elapsed() > UNKNOWN_TO_THE_NETWORK {
+        let observed = act_once(owner, platform, credentials, facts, failures, context).await;
+        if !was_ready || observed.all_answer() || context.leads_since.elapsed() > UNKNOWN_TO_THE_NETWORK {
             return observed;
         }
         sleep(ASK_AGAIN).await;
@@ -310,6 +310,7 @@ async fn act_once(
     platform: &Platform,
     credentials: &Credentials,
     facts: &Facts,
+    failures: &[String],
     context: &Context,
 ) -> Observed {
     let pods = |component| context.children.pods(owner, component);
@@ -323,7 +324,7 @@ async fn act_once(
         ask_the_gateway(owner, platform, context),
     )
     .await;
-    let failures = Vec::new();
+    let failures = failures.to_vec();
     Observed { database, poolers, cache, sessions, gateway, failures, requests_per_second: facts.requests_per_second }
 }
 
@@ -357,10 +358,10 @@ async fn report(owner: &TaskPlatform, status: TaskPlatformStatus, context: &Cont
     }
     let api: Api<TaskPlatform> = Api::namespaced(context.client.clone(), &namespace);
     let parameters = PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
-    let change = json!({"metadata": {"uid": owner.uid()}, "status": status});
-    match api.patch_status(&name, &parameters, &Patch::Merge(change)).await {
+    match api.patch_status(&name, &parameters, &Patch::Merge(json!({"status": status}))).await {
         Ok(_) => {}
-        Err(error) if is_gone(&error) => return Ok(()),
+        // Deleted meanwhile: nobody is left to be told.
+        Err(kube::Error::Api(answer)) if answer.is_not_found() => return Ok(()),
         Err(error) => return Err(Error::Status(Box::new(error))),
     }
     for event in transitions(owner.status.as_ref(), &status) {
@@ -370,13 +371,6 @@ async fn report(owner: &TaskPlatform, status: TaskPlatformStatus, context: &Cont
         }
     }
     Ok(())
-}
-
-/// Whether the platform was deleted meanwhile: nobody is left to be told, or only a new one of its name, whose uid is another.
-fn is_gone(error: &kube::Error) -> bool {
-    let kube::Error::Api(answer) = error else { return false };
-    let causes = answer.details.iter().flat_map(|details| &details.causes);
-    answer.is_not_found() || causes.into_iter().any(|cause| cause.field == "metadata.uid")
 }
 
 /// An event for each condition whose status has changed and that says something then.

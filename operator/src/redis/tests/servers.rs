@@ -18,6 +18,8 @@ use tempfile::TempDir;
 use crate::redis::{Error, Health, Member, State, Target, reconcile};
 
 pub(super) const PASSWORD: &str = "secret";
+/// The longest that a cluster may take to heal.
+const HEALING: Duration = Duration::from_secs(50);
 const PORT: u16 = 7379;
 
 /// True where there is no Redis to test with; says so.
@@ -202,7 +204,7 @@ impl Servers {
         loop {
             let health = match reconcile(&self.members(), target, PASSWORD).await {
                 // It is tried again, as the operator does.
-                Err(Error::Step { .. }) if start.elapsed() < Duration::from_secs(50) => continue,
+                Err(Error::Step { .. }) if start.elapsed() < HEALING => continue,
                 health => health.expect("reconciled"),
             };
             match &health.state {
@@ -210,7 +212,7 @@ impl Servers {
                     assert_eq!(health.slots_assigned, 16384, "{health:#?}");
                     return (health, start.elapsed());
                 }
-                state => assert!(start.elapsed() < Duration::from_secs(50), "{state:?}\n{}", self.views().await),
+                state => assert!(start.elapsed() < HEALING, "{state:?}\n{}", self.views().await),
             }
         }
     }
