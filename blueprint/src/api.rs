@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    Component, Facts, Object, Platform, credentials::keys, network, network::Caller, object::Kind, pod, pod::Template,
-    ports, selector,
+    Component, Draft, Facts, Object, Platform, credentials::keys, network, network::Caller, object::Kind, pod,
+    pod::Template, ports, selector,
 };
 
 const COMPONENT: Component = Component::Api;
@@ -59,7 +59,7 @@ fn deployment(platform: &Platform, facts: &Facts) -> Object {
         container: container(platform, facts),
         volumes: vec![json!({"name": "tmp", "emptyDir": {}})],
     };
-    pod::deployment(platform, platform.api_instances(), &"25%".into(), template)
+    pod::deployment(platform, platform.api_instances(facts.api_instances), &"25%".into(), template)
 }
 
 fn container(platform: &Platform, facts: &Facts) -> Value {
@@ -127,7 +127,7 @@ fn environment(platform: &Platform) -> Vec<Value> {
 }
 
 /// What an instance may keep in its own memory: an eighth of it. The rest is for requests, and for passwords that are checked.
-pub(crate) fn local_cache_bytes(platform: &Platform) -> u64 {
+pub(crate) fn local_cache_bytes(platform: &Draft) -> u64 {
     (platform.spec().api.resources.memory.as_mebibytes() << 20) / 8
 }
 

@@ -1,25 +1,12 @@
 //! Whether a live object is as it was applied. The operator applies what is not, and `plan` tells what that would be.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Resource, ResourceExt, core::DynamicObject};
+use kube::{ResourceExt, core::DynamicObject};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use taskplatform_crds::TaskPlatform;
 
 /// The annotation with the digest of what was applied last: it tells when something was taken away.
 pub const APPLIED: &str = "taskplatform.dev/applied";
-
-/// A reference to the platform that owns an object.
-pub fn owner_reference(owner: &TaskPlatform) -> OwnerReference {
-    OwnerReference {
-        api_version: TaskPlatform::api_version(&()).into_owned(),
-        kind: TaskPlatform::kind(&()).into_owned(),
-        name: owner.name_any(),
-        uid: owner.uid().unwrap_or_default(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
-    }
-}
 
 /// An object of the blueprint as it is sent: with its owner, and with the digest of all that.
 pub fn with_owner(mut value: Value, owner: &OwnerReference) -> Value {
@@ -76,7 +63,7 @@ pub(crate) fn same_quantity(one: &str, other: &str) -> bool {
 }
 
 /// A quantity in thousandths.
-fn thousandths(text: &str) -> Option<u128> {
+pub(crate) fn thousandths(text: &str) -> Option<u128> {
     let units: [(&str, u128); 12] = [
         ("Ki", 1000 << 10),
         ("Mi", 1000 << 20),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::Component;
+
 /// Keys of the Secret.
 pub mod keys {
     /// PostgreSQL's superuser.
@@ -28,6 +30,23 @@ pub mod keys {
     pub const CACHE_CONF: &str = "cache.conf";
     /// The session store's passwords as Redis reads them.
     pub const SESSIONS_CONF: &str = "sessions.conf";
+}
+
+/// The part that was made with the password of this key.
+pub fn owner(key: &str) -> Option<Component> {
+    match key {
+        keys::SUPERUSER | keys::REPLICATION | keys::REWIND | keys::PATRONI | keys::TASKS => Some(Component::Database),
+        keys::POOLER => Some(Component::Pooler),
+        keys::CACHE => Some(Component::Cache),
+        keys::SESSIONS => Some(Component::Sessions),
+        keys::SIGNING => Some(Component::Api),
+        _ => None,
+    }
+}
+
+/// Whether what the key holds follows from the passwords.
+pub fn is_derived(key: &str) -> bool {
+    matches!(key, keys::USERLIST | keys::CACHE_CONF | keys::SESSIONS_CONF)
 }
 
 /// The keys that a Secret lacks: passwords come from `random` (letters and digits only, since they stand in URLs and

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Component, Facts, Object, Platform, credentials::keys, labels, network, network::Caller, object::Kind, pod,
+    Component, Draft, Facts, Object, Platform, credentials::keys, labels, network, network::Caller, object::Kind, pod,
     pod::Template, pooler, ports, selector,
 };
 
@@ -50,7 +50,7 @@ pub(crate) fn objects(platform: &Platform, facts: &Facts) -> Vec<Object> {
 }
 
 /// The connections that the primary may see: it serves the reads as well when no replica is left.
-pub(crate) fn connections(platform: &Platform) -> i32 {
+pub(crate) fn connections(platform: &Draft) -> i32 {
     2 * pooler::server_connections(platform) + RESERVED_CONNECTIONS
 }
 
@@ -77,7 +77,7 @@ pub fn dynamic_configuration(platform: &Platform) -> Value {
 }
 
 /// PostgreSQL's settings: what follows from the resources, then what the user says.
-pub(crate) fn parameters(platform: &Platform) -> BTreeMap<String, Value> {
+pub(crate) fn parameters(platform: &Draft) -> BTreeMap<String, Value> {
     let database = &platform.spec().database;
     let memory = database.resources.memory.as_mebibytes();
     let disk = database.storage.size.as_mebibytes();

@@ -2,7 +2,7 @@
 
 use taskplatform_crds::{Cpu, Resources, Size};
 
-use crate::{Component, Platform, RedisCluster};
+use crate::{Component, Draft, RedisCluster};
 
 /// The pods of a component, and what each of them asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Load {
 }
 
 /// What a platform asks for with so many instances of the API, by component.
-pub fn footprint(platform: &Platform, api_instances: i32) -> Vec<Load> {
+pub fn footprint(platform: &Draft, api_instances: i32) -> Vec<Load> {
     let spec = platform.spec();
     let load = |component, pods, resources: Resources, volume| Load {
         component,

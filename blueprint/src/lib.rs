@@ -10,6 +10,7 @@ mod cost;
 mod credentials;
 mod database;
 mod findings;
+mod fingerprint;
 mod footprint;
 mod gateway;
 mod network;
@@ -22,16 +23,19 @@ mod redis;
 mod trouble;
 mod worker;
 
-pub use applied::owner_reference;
 pub use autoscaler::{Band, bands};
 pub use cost::{Capacity, ComponentCost, Estimate, LEVELS, Level, NodePrice, PriceBook, Unpriced, estimate};
-pub use credentials::{complete as complete_credentials, keys as credential_keys};
+pub use credentials::{
+    complete as complete_credentials, is_derived as is_derived_credential, keys as credential_keys,
+    owner as credential_owner,
+};
 pub use database::dynamic_configuration;
 pub use findings::{Code, Finding, InvalidNodes, Node, Nodes, Severity, UnknownCode, findings};
+pub use fingerprint::Fingerprint;
 pub use footprint::{Load, footprint};
 pub use object::{Component, Kind, MANAGED_BY, Object, labels, selector};
 pub use plan::{Action, Change, Effect, FieldChange, SettingChange, Totals, differences, in_a_line, plan, settings};
-pub use platform::{CustomMetric, Facts, Images, Invalid, Names, Platform, REQUESTS_PER_SECOND};
+pub use platform::{CustomMetric, Draft, Facts, Images, Invalid, Names, Platform, REQUESTS_PER_SECOND};
 pub use pod::{pod_security_context, security_context};
 pub use redis::RedisCluster;
 pub use trouble::{Trouble, trouble};

@@ -1,24 +1,45 @@
 //! A TaskPlatform whose numbers fit together, and what the cluster adds to it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Deref};
 
-use kube::ResourceExt;
-use taskplatform_crds::{TaskPlatform, TaskPlatformSpec};
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use kube::{Resource, ResourceExt};
+use taskplatform_crds::{Count, TaskPlatform, TaskPlatformSpec, TaskPlatformStatus};
 
 use crate::{Component, Finding, findings};
 
-/// A TaskPlatform that can be built: it has a place, and its budgets hold.
+/// A TaskPlatform of which nobody knows yet whether it can be built.
 #[derive(Clone, Debug)]
-pub struct Platform {
+pub struct Draft {
     name: String,
     namespace: String,
+    uid: String,
+    generation: i64,
     spec: TaskPlatformSpec,
+    status: Option<TaskPlatformStatus>,
 }
+
+/// A TaskPlatform that can be built: its budgets hold.
+#[derive(Clone, Debug)]
+pub struct Platform(Draft);
 
 /// Why a TaskPlatform cannot be built, although each of its fields is well-formed: the budgets that do not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
 pub struct Invalid(pub Vec<Finding>);
+
+impl From<&TaskPlatform> for Draft {
+    fn from(platform: &TaskPlatform) -> Self {
+        Self {
+            name: platform.name_any(),
+            namespace: platform.namespace().unwrap_or_else(|| "default".to_owned()),
+            uid: platform.uid().unwrap_or_default(),
+            generation: platform.metadata.generation.unwrap_or_default(),
+            spec: platform.spec.clone(),
+            status: platform.status.clone(),
+        }
+    }
+}
 
 impl Platform {
     /// Checks what no single field can tell.
@@ -26,18 +47,26 @@ impl Platform {
     /// # Errors
     /// The budgets that do not hold, and the ways out.
     pub fn new(platform: &TaskPlatform) -> Result<Self, Invalid> {
-        let checked = Self::unchecked(platform);
-        let errors = findings::errors(&checked);
-        if errors.is_empty() { Ok(checked) } else { Err(Invalid(errors)) }
+        Draft::from(platform).validate()
     }
+}
 
-    /// A platform of which nobody knows yet whether it can be built.
-    pub(crate) fn unchecked(platform: &TaskPlatform) -> Self {
-        Self {
-            name: platform.name_any(),
-            namespace: platform.namespace().unwrap_or_else(|| "default".to_owned()),
-            spec: platform.spec.clone(),
-        }
+impl Deref for Platform {
+    type Target = Draft;
+
+    fn deref(&self) -> &Draft {
+        &self.0
+    }
+}
+
+impl Draft {
+    /// Checks what no single field can tell.
+    ///
+    /// # Errors
+    /// The budgets that do not hold, and the ways out.
+    pub fn validate(self) -> Result<Platform, Invalid> {
+        let errors = findings::errors(&self);
+        if errors.is_empty() { Ok(Platform(self)) } else { Err(Invalid(errors)) }
     }
 
     /// The TaskPlatform's name: every object's name begins with it.
@@ -50,9 +79,48 @@ impl Platform {
         &self.namespace
     }
 
+    /// What tells it from another TaskPlatform of the same name; empty where it comes from a file.
+    pub fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    /// The generation of the spec; 0 where it comes from a file.
+    pub const fn generation(&self) -> i64 {
+        self.generation
+    }
+
     /// What the user asked for.
     pub const fn spec(&self) -> &TaskPlatformSpec {
         &self.spec
+    }
+
+    /// What was reported of it last.
+    pub const fn status(&self) -> Option<&TaskPlatformStatus> {
+        self.status.as_ref()
+    }
+
+    /// A reference to it, for the objects that it owns.
+    pub fn owner_reference(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: TaskPlatform::api_version(&()).into_owned(),
+            kind: TaskPlatform::kind(&()).into_owned(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        }
+    }
+
+    /// A reference to it, for events.
+    pub fn object_reference(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: Some(TaskPlatform::api_version(&()).into_owned()),
+            kind: Some(TaskPlatform::kind(&()).into_owned()),
+            name: Some(self.name.clone()),
+            namespace: Some(self.namespace.clone()),
+            uid: Some(self.uid.clone()),
+            ..ObjectReference::default()
+        }
     }
 
     /// The names of what others refer to.
@@ -60,11 +128,12 @@ impl Platform {
         Names { platform: &self.name }
     }
 
-    /// The API's instances: what the autoscaler wrote, within its bounds.
-    pub fn api_instances(&self) -> i32 {
+    /// The API's instances: what the autoscaler wrote or, where nobody has, those that run; within the autoscaler's bounds.
+    pub fn api_instances(&self, running: Option<i32>) -> i32 {
         let scaling = &self.spec.scaling;
         let (min, max) = (scaling.min_instances.get(), scaling.max_instances.get());
-        self.spec.api.replicas.map_or(min, |replicas| replicas.get().clamp(min, max.max(min)))
+        let wanted = self.spec.api.replicas.map(Count::get).or(running);
+        wanted.map_or(min, |instances| instances.clamp(min, max.max(min)))
     }
 
     /// PostgreSQL's members: the primary and its read replicas.
@@ -126,6 +195,8 @@ pub struct Facts {
     pub requests_per_second: bool,
     /// The namespace in which the operator runs: its pods may reach what they look after.
     pub operator_namespace: String,
+    /// The instances of the API that run: they stay where the spec does not say how many.
+    pub api_instances: Option<i32>,
     /// Nodes that the cache keeps although the spec wants fewer: they still hold data.
     pub cache_nodes_in_use: Option<i32>,
     /// Nodes that the session store keeps although the spec wants fewer: they still hold data.
@@ -139,6 +210,7 @@ impl Default for Facts {
             images: Images::default(),
             requests_per_second: true,
             operator_namespace: "taskplatform-system".to_owned(),
+            api_instances: None,
             cache_nodes_in_use: None,
             sessions_nodes_in_use: None,
         }

@@ -8,6 +8,9 @@ use crate::{Component, Object, Platform, labels, object::Kind, selector};
 
 /// The user and group that every image runs as.
 const USER: i64 = 10001;
+/// The labels that tell a node and its zone. Not every node has a zone.
+const HOST: &str = "kubernetes.io/hostname";
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// A pod's template.
 pub(crate) struct Template<'a> {
@@ -40,6 +43,7 @@ impl Template<'_> {
             "terminationGracePeriodSeconds": grace_period_seconds,
             "securityContext": pod_security_context(),
             "topologySpreadConstraints": spread(platform, component),
+            "affinity": affinity(platform, component),
             "containers": [container],
             "volumes": volumes,
         });
@@ -98,22 +102,31 @@ pub(crate) fn stateful_set(
     )
 }
 
-/// Over nodes and zones as evenly as they allow, but never at the price of not running.
+/// Over the nodes as evenly as they allow, but never at the price of not running.
 fn spread(platform: &Platform, component: Component) -> Value {
-    ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
-        .into_iter()
-        .map(|key| {
-            json!({
-                "maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": selector(platform.name(), component)},
-                // Pods of the former version do not count: the new ones would be spread badly once those are gone.
-                "matchLabelKeys": match_label_keys(component),
-            })
-        })
-        .collect()
+    json!([{
+        "maxSkew": 1, "topologyKey": HOST, "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": selector(platform.name(), component)},
+        "matchLabelKeys": match_label_keys(component),
+    }])
 }
 
-/// Deployments mark their pods with a hash of the template; so do StatefulSets, under another name.
+/// Away from the component's other pods. Zones are named here and not among the spread constraints: the scheduler takes a node that
+/// lacks the label of one soft constraint out of all of them, and would put everything on one node. Nodes are named again since the two
+/// together outweigh whatever else the scheduler prefers a node for.
+fn affinity(platform: &Platform, component: Component) -> Value {
+    let away = |topology: &str| {
+        json!({"weight": 100, "podAffinityTerm": {
+            "topologyKey": topology,
+            "labelSelector": {"matchLabels": selector(platform.name(), component)},
+            "matchLabelKeys": match_label_keys(component),
+        }})
+    };
+    json!({"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [away(HOST), away(ZONE)]}})
+}
+
+/// Pods of the former version do not count: the new ones would be spread badly once those are gone. Deployments mark their pods with a
+/// hash of the template; so do StatefulSets, under another name.
 fn match_label_keys(component: Component) -> [&'static str; 1] {
     match component {
         Component::Api | Component::Gateway | Component::Pooler | Component::Worker => ["pod-template-hash"],

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use taskplatform_crds::{Duration, PoolMode};
 
 use crate::{
-    Component, Facts, Object, Platform, credentials::keys, network, network::Caller, object::Kind, pod, pod::Template,
-    ports, selector,
+    Component, Draft, Facts, Object, Platform, credentials::keys, network, network::Caller, object::Kind, pod,
+    pod::Template, ports, selector,
 };
 
 const COMPONENT: Component = Component::Pooler;
@@ -76,7 +76,7 @@ fn deployment(platform: &Platform, facts: &Facts, name: &str, configuration: &Va
 }
 
 /// Server connections that all poolers together open at most to one database.
-pub(crate) fn server_connections(platform: &Platform) -> i32 {
+pub(crate) fn server_connections(platform: &Draft) -> i32 {
     let pooler = &platform.spec().pooler;
     pooler.replicas.get() * (pooler.default_pool_size.get() + pooler.reserve_pool_size.get())
 }

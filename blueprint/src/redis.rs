@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use taskplatform_crds::{Resources, Storage};
 
 use crate::{
-    Component, Facts, Object, Platform, credentials::keys, network, network::Caller, object::Kind, pod, pod::Template,
-    ports, selector,
+    Component, Draft, Facts, Object, Platform, credentials::keys, network, network::Caller, object::Kind, pod,
+    pod::Template, ports, selector,
 };
 
 /// Which of the two clusters.
@@ -35,7 +35,7 @@ impl RedisCluster {
     }
 
     /// Its number of shards.
-    pub const fn shards(self, platform: &Platform) -> i32 {
+    pub const fn shards(self, platform: &Draft) -> i32 {
         match self {
             Self::Cache => platform.spec().cache.shards.get(),
             Self::Sessions => platform.spec().sessions.shards.get(),
@@ -43,7 +43,7 @@ impl RedisCluster {
     }
 
     /// The replicas of each shard's master.
-    pub const fn replicas_per_shard(self, platform: &Platform) -> i32 {
+    pub const fn replicas_per_shard(self, platform: &Draft) -> i32 {
         match self {
             Self::Cache => platform.spec().cache.replicas_per_shard.get(),
             Self::Sessions => platform.spec().sessions.replicas_per_shard.get(),
@@ -51,7 +51,7 @@ impl RedisCluster {
     }
 
     /// Its number of nodes.
-    pub const fn nodes(self, platform: &Platform) -> i32 {
+    pub const fn nodes(self, platform: &Draft) -> i32 {
         self.shards(platform) * (1 + self.replicas_per_shard(platform))
     }
 
@@ -62,14 +62,14 @@ impl RedisCluster {
         }
     }
 
-    pub(crate) const fn resources(self, platform: &Platform) -> Resources {
+    pub(crate) const fn resources(self, platform: &Draft) -> Resources {
         match self {
             Self::Cache => platform.spec().cache.resources,
             Self::Sessions => platform.spec().sessions.resources,
         }
     }
 
-    pub(crate) const fn storage(self, platform: &Platform) -> &Storage {
+    pub(crate) const fn storage(self, platform: &Draft) -> &Storage {
         match self {
             Self::Cache => &platform.spec().cache.storage,
             Self::Sessions => &platform.spec().sessions.storage,

@@ -1,6 +1,6 @@
 //! What keeps a pod from being ready, in Kubernetes' own words.
 
-use kube::core::DynamicObject;
+use serde_json::Value;
 
 /// Why a pod is not ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,14 +11,13 @@ pub struct Trouble {
     pub why: String,
 }
 
-/// What keeps a pod from being ready; nothing of one that is.
-pub fn trouble(pod: &DynamicObject) -> Option<Trouble> {
+/// What keeps a pod of this status from being ready; nothing of one that is.
+pub fn trouble(status: &Value, is_stopping: bool) -> Option<Trouble> {
     let because = |rank, why: String| Some(Trouble { rank, why });
-    let status = &pod.data["status"];
     let condition = |type_: &str| {
         status["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == type_)
     };
-    if pod.metadata.deletion_timestamp.is_some() {
+    if is_stopping {
         return because(1, "is stopping".into());
     }
     if condition("Ready").is_some_and(|ready| ready["status"] == "True") {
@@ -30,8 +29,7 @@ pub fn trouble(pod: &DynamicObject) -> Option<Trouble> {
     let container = &status["containerStatuses"][0];
     if let Some(waiting) = container["state"]["waiting"].as_object() {
         let (reason, message) = (waiting.get("reason"), waiting.get("message"));
-        let text =
-            |value: Option<&serde_json::Value>| value.and_then(|value| value.as_str()).unwrap_or_default().to_owned();
+        let text = |value: Option<&Value>| value.and_then(|value| value.as_str()).unwrap_or_default().to_owned();
         let rank = if text(reason) == "ContainerCreating" || text(reason) == "PodInitializing" { 2 } else { 5 };
         return because(rank, format!("waits: {} {}", text(reason), text(message)).trim_end().to_owned());
     }

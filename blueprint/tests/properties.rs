@@ -231,7 +231,7 @@ proptest! {
     #[test]
     fn the_footprint_is_what_the_pods_ask_for(spec in spec()) {
         let platform = parse(&spec);
-        for load in footprint(&platform, platform.api_instances()) {
+        for load in footprint(&platform, platform.api_instances(None)) {
             let objects = blueprint(&platform, &Facts::default());
             let workload = objects.iter().find(|object| object.component() == load.component.name() && pod_spec(object).is_some()).unwrap();
             let requests = &pod_spec(workload).unwrap()["containers"][0]["resources"]["requests"];
@@ -246,7 +246,7 @@ proptest! {
     fn instances_stay_within_their_bounds(spec in spec()) {
         let platform = parse(&spec);
         let (min, max) = (spec["scaling"]["minInstances"].as_i64().unwrap(), spec["scaling"]["maxInstances"].as_i64().unwrap());
-        prop_assert!((min..=max).contains(&i64::from(platform.api_instances())));
+        prop_assert!((min..=max).contains(&i64::from(platform.api_instances(None))));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use kube::{ResourceExt, api::ObjectMeta};
 use serde::{Deserialize, Serialize};
 use taskplatform_blueprint::{
-    Band, Change, FieldChange, Invalid, Platform, SettingChange, Totals, Unpriced, bands, blueprint, differences,
-    estimate, findings, owner_reference, plan, settings,
+    Band, Change, Draft, FieldChange, Invalid, Platform, SettingChange, Totals, Unpriced, bands, blueprint,
+    differences, estimate, findings, plan, settings,
 };
 use taskplatform_crds::TaskPlatform;
 
@@ -156,7 +156,7 @@ pub(crate) async fn of(inputs: &Inputs) -> Result<Planned, Error> {
     let platform = Platform::new(&target).map_err(|source| Error::Invalid { name: name.clone(), source })?;
     // One that is there and cannot be built was never applied.
     let before = live.as_ref().and_then(|live| Platform::new(live).ok());
-    let owner = live.as_ref().map(owner_reference);
+    let owner = live.as_ref().map(|live| Draft::from(live).owner_reference());
     let changes = plan(&blueprint(&platform, &facts), &objects, owner.as_ref());
 
     let (prices, capacity) = (assumptions.prices()?, assumptions.capacity());

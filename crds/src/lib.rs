@@ -4,6 +4,7 @@
 //! what the API server applies, and `taskplatform.yaml` beside this crate is generated from it (`make crds`).
 
 mod duration;
+mod newer;
 mod number;
 mod parse;
 mod quantity;

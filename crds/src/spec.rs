@@ -61,6 +61,8 @@ use crate::{Count, Cpu, Duration, Percent, Rate, Size, TaskPlatformStatus};
 )]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct TaskPlatformSpec {
+    /// Whether the platform is only looked at: while this is true nothing is applied, and nothing is done in its parts.
+    pub paused: bool,
     /// The task API itself.
     pub api: Api,
     /// How many instances of the API run, and when that number changes (plan 1.1).
@@ -98,7 +100,7 @@ pub struct Api {
     /// The number of instances now. Leave it out: the autoscaler writes it, through the scale subresource. It starts at
     /// scaling.minInstances and is kept within scaling.minInstances and scaling.maxInstances.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub replicas: Option<Count<0, 1000>>,
+    pub replicas: Option<Count<1, 1000>>,
     /// The image to run instead of the operator's own release.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
@@ -388,6 +390,8 @@ impl Default for HealthCheck {
 pub struct Database {
     /// Streaming replicas beside the primary: they serve reads, and one of them takes over when the primary is lost.
     pub read_replicas: Count<0, 15>,
+    /// How far a replica may be behind the primary, in bytes of its log. One that is further behind is told as not replicating.
+    pub max_replica_lag: Size,
     /// The volume of each member.
     pub storage: Storage,
     /// What each member gets. Memory settings such as `shared_buffers` follow from it.
@@ -405,6 +409,7 @@ impl Default for Database {
     fn default() -> Self {
         Self {
             read_replicas: Count::clamped(3),
+            max_replica_lag: Size::mebibytes(64),
             storage: Storage::new(100),
             resources: Resources::new(4000, 16 << 10),
             parameters: BTreeMap::new(),

@@ -1,73 +1,62 @@
-//! Reconciles TaskPlatforms. [`reconcile`] reads as the steps that it takes:
-//! validated spec -> wait for a predecessor's end -> blueprint -> apply -> act -> observe -> status.
+//! Reconciles TaskPlatforms. [`lap`] reads as the steps that it takes:
+//! snapshot -> validated spec -> credentials, predecessor -> blueprint -> apply -> keepers -> status.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Client, ResourceExt,
     api::{Patch, PatchParams},
-    core::DeserializeGuard,
     runtime::{
         Controller, WatchStreamExt,
         controller::{self, Action},
-        events::{Event, EventType, Recorder, Reporter},
         predicates, reflector,
-        utils::PredicateConfig,
-        watcher,
+        utils::{Predicate, PredicateConfig},
+        watcher::{self, Event, watcher},
     },
 };
 use serde_json::json;
-use taskplatform_blueprint::{Component, Facts, Kind, MANAGED_BY, Platform, RedisCluster, blueprint};
-use taskplatform_crds::{TaskPlatform, TaskPlatformSpec, TaskPlatformStatus};
-use tokio::time::sleep;
-use tracing::{debug, info, warn};
+use taskplatform_blueprint::{Component, Draft, Facts, Kind, MANAGED_BY, Platform, RedisCluster, blueprint};
+use taskplatform_crds::TaskPlatform;
+use tokio::sync::watch;
+use tracing::{debug, warn};
 
 use crate::{
-    act::{gateway, patroni, pooler, redis_cluster},
-    children::{self, Children, lock},
+    apply::{Applied, Applier, credentials, credentials::Credentials, ending, predecessor},
     config::Config,
-    credentials::{self, Credentials},
     describe,
-    facts::Offers,
-    http::Http,
+    keepers::{Brief, Keepers, Report},
     leader::Stop,
-    metrics::{Metrics, Outcome, OutcomeLabel, PlatformLabel},
-    predecessor, redis,
-    status::{self, Observed},
-    volumes,
+    metrics::{Metrics, Outcome, OutcomeLabel},
+    redis,
+    status::{self, Hold, Reporter},
+    world::{Changes, Found, Offers, Snapshot, Watched, World, lock},
 };
-
-/// A TaskPlatform, or what was stored under that name and is none.
-pub(crate) type Guarded = DeserializeGuard<TaskPlatform>;
 
 /// How many platforms are reconciled at once.
 const CONCURRENCY: u16 = 32;
 /// Changes within this time are answered once.
 const DEBOUNCE: Duration = Duration::from_millis(300);
-/// How soon a platform is looked at again: one that is on its way, and one that is as it should be. Changes of its objects
-/// are seen at once; what happens inside PostgreSQL and Redis is not.
-const ON_ITS_WAY: Duration = Duration::from_secs(2);
-const SETTLED: Duration = Duration::from_secs(20);
+/// Changes of objects and what keepers see are answered at once. What nobody tells of is looked at after this time: whether the cluster
+/// serves a metric by now.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
+/// How soon it is looked whether a predecessor has ended.
+const PREDECESSOR: Duration = Duration::from_secs(2);
 /// The longest wait after failures.
 const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 /// The same where single objects could not be applied: the others are looked after all the same, and must not wait for long.
 const LONGEST_BACKOFF_OF_OBJECTS: Duration = Duration::from_secs(10);
-/// For so long after an operator began to lead, the network may not know its pod and keep it out: policies follow the pods' addresses.
-const UNKNOWN_TO_THE_NETWORK: Duration = Duration::from_secs(5);
-/// How soon those are asked again who did not answer meanwhile.
-const ASK_AGAIN: Duration = Duration::from_millis(200);
-/// The API server refuses longer notes.
-const LONGEST_NOTE: usize = 1000;
 
-/// Why a reconciliation failed; it is tried again.
+/// Why a lap failed; it is tried again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    #[error(transparent)]
+    Ending(#[from] ending::Error),
     #[error(transparent)]
     Credentials(#[from] credentials::Error),
     #[error(transparent)]
@@ -75,72 +64,84 @@ pub(crate) enum Error {
     #[error("the number of API instances cannot be written into the TaskPlatform")]
     Instances(#[source] Box<kube::Error>),
     #[error("{}", .0.join("; "))]
-    Children(Vec<String>),
-    #[error("the status cannot be written")]
-    Status(#[source] Box<kube::Error>),
+    Objects(Vec<String>),
+    #[error(transparent)]
+    Status(#[from] status::Error),
+}
+
+impl Error {
+    /// The reason of the condition that tells of it.
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::Ending(_) => "FinalizerFailed",
+            Self::Credentials(_) => "CredentialsFailed",
+            Self::Predecessor(_) => "PredecessorUnknown",
+            Self::Instances(_) | Self::Objects(_) | Self::Status(_) => "ApplyFailed",
+        }
+    }
 }
 
 struct Context {
     client: Client,
-    children: Arc<Children>,
+    world: Arc<World>,
+    applier: Applier,
+    keepers: Keepers,
+    reporter: Reporter,
     facts: Facts,
     offers: Offers,
-    http: Http,
-    recorder: Recorder,
     metrics: Arc<Metrics>,
-    leads_since: Instant,
     /// What is remembered of a platform, by its uid.
     memories: Mutex<HashMap<String, Memory>>,
 }
 
-/// What a platform's next reconciliation has to know of the ones before.
-#[derive(Clone, Copy, Default)]
+/// What a platform's next lap has to know of the ones before.
+#[derive(Clone, Default)]
 struct Memory {
     failures: u32,
-    /// The number of nodes that hold everything: those beyond it have given away all that they held.
-    cache_drained_to: Option<i32>,
-    sessions_drained_to: Option<i32>,
+    credentials: Option<Arc<Credentials>>,
 }
 
-/// Reconciles until asked to stop; what has begun by then is finished.
-pub(crate) async fn run(client: Client, config: &Config, metrics: Arc<Metrics>, mut stop: Stop) {
-    let (children, changed) = Children::watch(client.clone(), Arc::clone(&metrics)).await;
-    let reporter = Reporter { controller: MANAGED_BY.into(), instance: Some(config.identity.clone()) };
-    let context = Arc::new(Context {
-        recorder: Recorder::new(client.clone(), reporter),
-        children,
-        facts: Facts {
-            images: config.images.clone(),
-            operator_namespace: config.namespace.clone(),
-            ..Facts::default()
-        },
-        offers: Offers::default(),
-        http: Http::default(),
-        metrics,
-        leads_since: Instant::now(),
-        memories: Mutex::default(),
-        client: client.clone(),
-    });
+/// Reconciles until asked to stop; what has begun by then is finished. `unlisted` names the kinds that cannot be listed yet: until they
+/// can, nothing is reconciled.
+pub(crate) async fn run(
+    client: Client,
+    config: &Config,
+    metrics: Arc<Metrics>,
+    unlisted: &watch::Sender<BTreeSet<Watched>>,
+    mut stop: Stop,
+) {
+    let (world, changes, changed) = tokio::select! {
+        watched = World::watch(&client, unlisted) => watched,
+        _ = stop.wait_for(|stop| *stop) => return,
+    };
+    let context = Arc::new(Context::new(&client, config, &world, changes, metrics));
     let shutdown = async move {
         let _ = stop.wait_for(|stop| *stop).await;
     };
     let (known, writer) = reflector::store();
-    let platforms = watcher(Api::<Guarded>::all(client), watcher::Config::default().page_size(50))
+    let (gone, remains) = (Arc::clone(&context), Arc::clone(&context));
+    let platforms = watcher(Api::<Found>::all(client), watcher::Config::default().page_size(50))
         .default_backoff()
+        .inspect_ok(move |event| {
+            if let Event::Delete(found) = event {
+                tokio::spawn(end(Arc::clone(&gone), found.clone()));
+            }
+        })
         .reflect(writer)
         .applied_objects()
-        // Its own reports are no reason to look again: they hold figures that change all the time.
-        .predicate_filter(predicates::generation, PredicateConfig::default());
+        // Its own reports are no reason to look again: they hold figures that change all the time. Finalizers and the beginning of a
+        // deletion are.
+        .predicate_filter(predicates::generation.combine(predicates::finalizers), PredicateConfig::default());
     Controller::for_stream(platforms, known)
         .with_config(controller::Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY))
         .reconcile_on(changed)
         .graceful_shutdown_on(shutdown)
-        .run(reconcile, back_off, Arc::clone(&context))
+        .run(reconcile, back_off, context)
         .for_each(|result| async {
             match result {
                 // Deleted: its objects still tell of their own end.
                 Err(controller::Error::ObjectNotFound(gone)) => {
-                    forget(&context, &gone.namespace.unwrap_or_default(), &gone.name);
+                    forget_patroni(&remains, &gone.namespace.unwrap_or_default(), &gone.name);
                 }
                 Err(error) => debug!(error = describe(&error), "not reconciled"),
                 Ok(_) => {}
@@ -149,14 +150,46 @@ pub(crate) async fn run(client: Client, config: &Config, metrics: Arc<Metrics>, 
         .await;
 }
 
-/// Forgets a platform that is gone, and removes what its database may have written after its Services had gone.
-fn forget(context: &Context, namespace: &str, name: &str) {
+impl Context {
+    fn new(client: &Client, config: &Config, world: &Arc<World>, changes: Changes, metrics: Arc<Metrics>) -> Self {
+        Self {
+            world: Arc::clone(world),
+            applier: Applier::new(client.clone(), Arc::clone(world), Arc::clone(&metrics)),
+            keepers: Keepers::new(changes),
+            reporter: Reporter::new(client.clone(), &config.identity, Arc::clone(&metrics)),
+            facts: Facts {
+                images: config.images.clone(),
+                operator_namespace: config.namespace.clone(),
+                ..Facts::default()
+            },
+            offers: Offers::default(),
+            metrics,
+            memories: Mutex::default(),
+            client: client.clone(),
+        }
+    }
+}
+
+/// What is left to do for a platform that is gone.
+async fn end(context: Arc<Context>, found: Found) {
+    let Ok(platform) = &found.read else { return };
+    let draft = Draft::from(platform);
+    let (name, namespace) = (draft.name(), draft.namespace());
+    context.keepers.forget(draft.uid());
     context.metrics.forget(namespace, name);
-    if context.children.has_any(namespace, name, Component::Database) {
+    lock(&context.memories).remove(draft.uid());
+    if let Err(error) = ending::finish_gone(&context.client, &draft, &found.metadata).await {
+        warn!(platform = name, namespace, error = describe(&error), "volumes of a deleted platform stay");
+    }
+}
+
+/// Removes what the database of a platform that is gone may have written after its Services had gone.
+fn forget_patroni(context: &Context, namespace: &str, name: &str) {
+    if context.world.snapshot(namespace, name).has_any(Component::Database) {
         return;
     }
     let (client, namespace, name) = (context.client.clone(), namespace.to_owned(), name.to_owned());
-    // Reconciliations do not wait for it.
+    // Laps do not wait for it.
     tokio::spawn(async move {
         if let Err(error) = predecessor::forget_patroni(&client, &namespace, &name).await {
             warn!(platform = name, namespace, error = describe(&error), "what Patroni remembers stays");
@@ -164,9 +197,9 @@ fn forget(context: &Context, namespace: &str, name: &str) {
     });
 }
 
-async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+async fn reconcile(found: Arc<Found>, context: Arc<Context>) -> Result<Action, Error> {
     let began = Instant::now();
-    let (outcome, result) = match reconcile_guarded(&guarded, &context).await {
+    let (outcome, result) = match lap(&found, &context).await {
         Ok((outcome, action)) => (outcome, Ok(action)),
         Err(error) => (Outcome::Failed, Err(error)),
     };
@@ -175,256 +208,168 @@ async fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> Result<Actio
     result
 }
 
-async fn reconcile_guarded(guarded: &Guarded, context: &Context) -> Result<(Outcome, Action), Error> {
-    if guarded.meta().deletion_timestamp.is_some() {
+async fn lap(found: &Found, context: &Context) -> Result<(Outcome, Action), Error> {
+    let snapshot = context.world.snapshot(&found.namespace().unwrap_or_default(), &found.name_any());
+    let platform = match &found.read {
+        Ok(platform) => platform,
+        Err(why) => {
+            let unreadable =
+                TaskPlatform { metadata: found.metadata.clone(), ..TaskPlatform::new("", Default::default()) };
+            return stall(&Draft::from(&unreadable), why, snapshot, context).await;
+        }
+    };
+    let draft = Draft::from(platform);
+    if found.metadata.deletion_timestamp.is_some() {
         // Owner references do the rest.
+        ending::finish(&context.client, &draft, &found.metadata).await?;
         return Ok((Outcome::Applied, Action::await_change()));
     }
-    match &guarded.0 {
-        Ok(owner) => match validate(owner) {
-            Ok(platform) => Ok((Outcome::Applied, reconcile_platform(owner, &platform, context).await?)),
-            Err(reason) => stall(owner, &reason, context).await,
+    match validate(platform, draft.clone()) {
+        Err(why) => stall(&draft, &why, snapshot, context).await,
+        Ok(platform) => match build(found, Arc::new(platform), snapshot, context).await {
+            Err(Error::Credentials(error)) if error.is_for_a_person() => {
+                let status = status::stalled(&draft, "CredentialsMissing", &describe(&error), Timestamp::now());
+                context.reporter.report(&draft, &status).await?;
+                Err(error.into())
+            }
+            Err(error @ (Error::Ending(_) | Error::Credentials(_) | Error::Predecessor(_) | Error::Instances(_))) => {
+                let status = status::waiting(&draft, error.reason(), &describe(&error), Timestamp::now());
+                context.reporter.report(&draft, &status).await?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+            Ok(action) => Ok((Outcome::Applied, action)),
         },
-        Err(invalid) => {
-            let owner = TaskPlatform {
-                metadata: invalid.metadata.clone(),
-                ..TaskPlatform::new("", TaskPlatformSpec::default())
-            };
-            stall(&owner, &invalid.error, context).await
-        }
     }
 }
 
 /// The rules are checked again: an object may be older than they are.
-fn validate(owner: &TaskPlatform) -> Result<Platform, String> {
-    owner.check_rules().map_err(|error| error.to_string())?;
-    Platform::new(owner).map_err(|error| error.to_string())
+fn validate(platform: &TaskPlatform, draft: Draft) -> Result<Platform, String> {
+    platform.check_rules().map_err(|error| error.to_string())?;
+    draft.validate().map_err(|error| error.to_string())
 }
 
-async fn reconcile_platform(owner: &TaskPlatform, platform: &Platform, context: &Context) -> Result<Action, Error> {
-    begin_with_the_fewest_instances(owner, platform, context).await?;
-    let secret = credentials::find(&context.client, platform).await?;
-    let remains = predecessor::remains(&context.client, &context.children, owner, platform, secret.as_ref()).await?;
+async fn build(found: &Found, platform: Arc<Platform>, snapshot: Snapshot, context: &Context) -> Result<Action, Error> {
+    let hold = hold(found, &platform);
+    let facts = facts(&platform, &snapshot, context).await;
+    if hold.is_none() {
+        ending::prepare(&context.client, &platform, &found.metadata).await?;
+        begin_with_instances(&platform, &facts, context).await?;
+    }
+    let secret = credentials::find(&context.client, &platform).await?;
+    let remains = predecessor::remains(&context.client, &snapshot, &platform, secret.as_ref()).await?;
     if !remains.is_empty() {
-        report(owner, status::succeeding(owner, &remains, Timestamp::now()), context).await?;
-        forget_failures(owner, context);
-        return Ok(Action::requeue(ON_ITS_WAY));
+        context.reporter.report(&platform, &status::succeeding(&platform, &remains, Timestamp::now())).await?;
+        return Ok(Action::requeue(PREDECESSOR));
     }
-    let credentials = credentials::complete(&context.client, platform, owner, secret).await?;
-    let facts = facts(owner, platform, context).await;
+    let known = lock(&context.memories).entry(platform.uid().to_owned()).or_default().credentials.clone();
+    let credentials =
+        credentials::complete(&context.client, &platform, secret, known.as_ref(), &snapshot).await.map(Arc::new)?;
+    remember_credentials(&platform, &credentials, context);
 
-    let failures = apply(owner, platform, &facts, context).await;
-    let observed = act(owner, platform, &credentials, &facts, &failures, context).await;
-    remember_drained(owner, platform, &observed, context);
-
-    let status = status::built(&context.children, owner, platform, &observed, Timestamp::now());
-    let settled = is_true(&status, "Ready") && !is_true(&status, "Reconciling");
-    report(owner, status, context).await?;
-    if !observed.failures.is_empty() {
-        return Err(Error::Children(observed.failures));
+    let Applied { snapshot, failures } = match hold {
+        None => context.applier.apply(&platform, snapshot, &blueprint(&platform, &facts)).await,
+        Some(_) => Applied { snapshot, failures: Vec::new() },
+    };
+    let may_act = hold != Some(Hold::Paused);
+    let observed = context.keepers.tend(Brief {
+        platform: Arc::clone(&platform),
+        credentials,
+        snapshot: snapshot.clone(),
+        may_act,
+    });
+    // What was told before holds until every keeper of an operator that has just begun has looked.
+    if observed.is_complete() || platform.status().is_none_or(|status| !status::is_true(status, "Ready")) {
+        let facts = status::Facts {
+            platform: &platform,
+            snapshot: &snapshot,
+            observed: &observed,
+            failures: &failures,
+            hold: hold.as_ref(),
+            requests_per_second: facts.requests_per_second,
+        };
+        context.reporter.report(&platform, &status::built(&facts, Timestamp::now())).await?;
     }
-    forget_failures(owner, context);
-    Ok(Action::requeue(if settled { SETTLED } else { ON_ITS_WAY }))
+    if !failures.is_empty() {
+        return Err(Error::Objects(failures.into_iter().map(|failure| failure.message).collect()));
+    }
+    forget_failures(&platform, context);
+    Ok(Action::requeue(LOOK_AGAIN))
 }
 
-/// The autoscaler needs a number to begin with: the scale subresource has none while spec.api.replicas is absent.
-async fn begin_with_the_fewest_instances(
-    owner: &TaskPlatform,
-    platform: &Platform,
-    context: &Context,
-) -> Result<(), Error> {
-    if owner.spec.api.replicas.is_some() {
+/// Why nothing is to be applied, though the spec can be built.
+fn hold(found: &Found, platform: &Platform) -> Option<Hold> {
+    if found.unknown.is_empty() {
+        platform.spec().paused.then_some(Hold::Paused)
+    } else {
+        Some(Hold::Newer(found.unknown.clone()))
+    }
+}
+
+/// The autoscaler needs a number: the scale subresource has none while spec.api.replicas is absent, at the beginning or since somebody has
+/// replaced the whole. What runs stays.
+async fn begin_with_instances(platform: &Platform, facts: &Facts, context: &Context) -> Result<(), Error> {
+    if platform.spec().api.replicas.is_some() {
         return Ok(());
     }
     let api: Api<TaskPlatform> = Api::namespaced(context.client.clone(), platform.namespace());
     let parameters = PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
     // The API server refuses it where a new platform has taken the name.
-    let instances = json!({"metadata": {"uid": owner.uid()}, "spec": {"api": {"replicas": platform.api_instances()}}});
-    let patched = api.patch(platform.name(), &parameters, &Patch::Merge(instances)).await;
+    let instances = platform.api_instances(facts.api_instances);
+    let change = json!({"metadata": {"uid": platform.uid()}, "spec": {"api": {"replicas": instances}}});
+    let patched = api.patch_metadata(platform.name(), &parameters, &Patch::Merge(change)).await;
     patched.map(|_| ()).map_err(|error| Error::Instances(Box::new(error)))
 }
 
-async fn facts(owner: &TaskPlatform, platform: &Platform, context: &Context) -> Facts {
-    let memory = memory(owner, context);
-    let kept = |cluster: RedisCluster, drained_to: Option<i32>| {
-        let name = platform.names().component(cluster.component());
-        let set = context.children.get(owner, Kind::StatefulSet, &name)?;
-        let nodes = i32::try_from(set.data["spec"]["replicas"].as_i64()?).ok()?;
-        let wanted = cluster.nodes(platform);
-        (nodes > wanted && drained_to != Some(wanted)).then_some(nodes)
+/// What the blueprint has to know of what is there.
+async fn facts(platform: &Platform, snapshot: &Snapshot, context: &Context) -> Facts {
+    let observed = context.keepers.observed(platform.uid());
+    let replicas = |kind, component| {
+        let workload = snapshot.get(kind, &platform.names().component(component))?;
+        i32::try_from(workload.data["spec"]["replicas"].as_i64()?).ok()
+    };
+    let kept = |cluster: RedisCluster, report: Option<&Arc<Report<redis::Health>>>| {
+        let nodes = replicas(Kind::StatefulSet, cluster.component())?;
+        (nodes > cluster.nodes(platform) && !is_drained(platform, report)).then_some(nodes)
     };
     Facts {
         requests_per_second: context.offers.requests_per_second(&context.client).await,
-        cache_nodes_in_use: kept(RedisCluster::Cache, memory.cache_drained_to),
-        sessions_nodes_in_use: kept(RedisCluster::Sessions, memory.sessions_drained_to),
+        api_instances: replicas(Kind::Deployment, Component::Api),
+        cache_nodes_in_use: kept(RedisCluster::Cache, observed.cache.as_ref()),
+        sessions_nodes_in_use: kept(RedisCluster::Sessions, observed.sessions.as_ref()),
         ..context.facts.clone()
     }
 }
 
-/// Applies the blueprint and removes what it does not have. One object that cannot be applied does not hold up the others.
-async fn apply(owner: &TaskPlatform, platform: &Platform, facts: &Facts, context: &Context) -> Vec<String> {
-    let objects = blueprint(platform, facts);
-    let mut failures = Vec::new();
-    for object in &objects {
-        if let Err(error) = context.children.apply(owner, object).await {
-            failures.push(failure(owner, &error));
-        }
-    }
-    if let Err(error) = context.children.prune(owner, &objects).await {
-        failures.push(failure(owner, &error));
-    }
-    if let Err(error) = volumes::own(&context.client, owner, &context.children.claims(owner)).await {
-        failures.push(failure(owner, &error.into()));
-    }
-    failures
-}
-
-fn failure(owner: &TaskPlatform, error: &children::Error) -> String {
-    let text = describe(error);
-    warn!(platform = owner.name_any(), namespace = owner.namespace(), error = text, "not applied");
-    text
-}
-
-/// Looks after what only a running controller can. An operator that has just begun asks a platform that was ready until it is let in.
-async fn act(
-    owner: &TaskPlatform,
-    platform: &Platform,
-    credentials: &Credentials,
-    facts: &Facts,
-    failures: &[String],
-    context: &Context,
-) -> Observed {
-    let was_ready = owner.status.as_ref().is_some_and(|status| is_true(status, "Ready"));
-    loop {
-        let observed = act_once(owner, platform, credentials, facts, failures, context).await;
-        if !was_ready || observed.all_answer() || context.leads_since.elapsed() > UNKNOWN_TO_THE_NETWORK {
-            return observed;
-        }
-        sleep(ASK_AGAIN).await;
-    }
-}
-
-/// All at once: none has to wait for another that is in trouble.
-async fn act_once(
-    owner: &TaskPlatform,
-    platform: &Platform,
-    credentials: &Credentials,
-    facts: &Facts,
-    failures: &[String],
-    context: &Context,
-) -> Observed {
-    let pods = |component| context.children.pods(owner, component);
-    let (database_pods, pooler_pods) = (pods(Component::Database), pods(Component::Pooler));
-    let (cache_pods, sessions_pods) = (pods(Component::Cache), pods(Component::Sessions));
-    let (database, poolers, cache, sessions, gateway) = futures::future::join5(
-        patroni::look_after(&context.http, platform, &database_pods, credentials),
-        pooler::look_at(&pooler_pods, credentials),
-        redis_cluster::look_after(platform, RedisCluster::Cache, &cache_pods, credentials),
-        redis_cluster::look_after(platform, RedisCluster::Sessions, &sessions_pods, credentials),
-        ask_the_gateway(owner, platform, context),
-    )
-    .await;
-    let failures = failures.to_vec();
-    Observed { database, poolers, cache, sessions, gateway, failures, requests_per_second: facts.requests_per_second }
-}
-
-/// Asks only when somebody can answer.
-async fn ask_the_gateway(owner: &TaskPlatform, platform: &Platform, context: &Context) -> Option<Result<(), String>> {
-    let ready = |component| {
-        let deployment = context.children.get(owner, Kind::Deployment, &platform.names().component(component));
-        deployment.is_some_and(|deployment| deployment.data["status"]["readyReplicas"].as_i64().unwrap_or(0) > 0)
-    };
-    if ready(Component::Api) && ready(Component::Gateway) {
-        Some(gateway::serves(&context.http, platform).await)
-    } else {
-        None
-    }
+/// Whether the nodes beyond those that this spec wants have given away all that they held: nobody has seen it as long as the last look was
+/// at another spec.
+fn is_drained(platform: &Platform, report: Option<&Arc<Report<redis::Health>>>) -> bool {
+    report.is_some_and(|report| {
+        let health = report.seen.as_ref().and_then(|seen| seen.as_ref().ok());
+        report.generation == platform.generation() && health.is_some_and(|health| health.surplus_drained)
+    })
 }
 
 /// Reports a spec that cannot be built. It is looked at again when it changes.
-async fn stall(owner: &TaskPlatform, reason: &str, context: &Context) -> Result<(Outcome, Action), Error> {
-    let status = status::stalled(owner, reason, Timestamp::now());
-    report(owner, status, context).await?;
+async fn stall(draft: &Draft, why: &str, snapshot: Snapshot, context: &Context) -> Result<(Outcome, Action), Error> {
+    let message = format!("{why}. Nothing that runs is touched until the spec is mended.");
+    let status = status::stalled(draft, "InvalidSpec", &message, Timestamp::now());
+    context.reporter.report(draft, &status).await?;
+    context.keepers.tend_as_before(draft.uid(), snapshot);
     Ok((Outcome::Invalid, Action::await_change()))
-}
-
-/// Writes the status if it has changed, and tells of what has.
-async fn report(owner: &TaskPlatform, status: TaskPlatformStatus, context: &Context) -> Result<(), Error> {
-    let (name, namespace) = (owner.name_any(), owner.namespace().unwrap_or_default());
-    let ready = i64::from(is_true(&status, "Ready"));
-    context.metrics.ready.get_or_create(&PlatformLabel { namespace: namespace.clone(), name: name.clone() }).set(ready);
-    if owner.status.as_ref() == Some(&status) {
-        return Ok(());
-    }
-    let api: Api<TaskPlatform> = Api::namespaced(context.client.clone(), &namespace);
-    let parameters = PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
-    match api.patch_status(&name, &parameters, &Patch::Merge(json!({"status": status}))).await {
-        Ok(_) => {}
-        // Deleted meanwhile: nobody is left to be told.
-        Err(kube::Error::Api(answer)) if answer.is_not_found() => return Ok(()),
-        Err(error) => return Err(Error::Status(Box::new(error))),
-    }
-    for event in transitions(owner.status.as_ref(), &status) {
-        info!(platform = name, namespace, reason = event.reason, note = event.note, "transition");
-        if let Err(error) = context.recorder.publish(&event, &owner.object_ref(&())).await {
-            warn!(%error, "an event could not be written");
-        }
-    }
-    Ok(())
-}
-
-/// An event for each condition whose status has changed and that says something then.
-fn transitions(before: Option<&TaskPlatformStatus>, after: &TaskPlatformStatus) -> Vec<Event> {
-    let before: BTreeMap<&str, &str> = before
-        .into_iter()
-        .flat_map(|status| &status.conditions)
-        .map(|condition| (condition.type_.as_str(), condition.status.as_str()))
-        .collect();
-    let changed = after.conditions.iter().filter(|condition| {
-        let before = before.get(condition.type_.as_str());
-        let expected =
-            if matches!(condition.type_.as_str(), "Stalled" | "AutoscalingPolicyDegraded") { "False" } else { "True" };
-        // At the beginning nothing is ready: that is no news.
-        condition.type_ != "Reconciling"
-            && before.map_or(expected == "False" && condition.status == "True", |before| *before != condition.status)
-    });
-    changed
-        .map(|condition| {
-            let good = (condition.status == "True")
-                != matches!(condition.type_.as_str(), "Stalled" | "AutoscalingPolicyDegraded");
-            Event {
-                type_: if good { EventType::Normal } else { EventType::Warning },
-                reason: format!("{}{}", condition.type_, condition.status),
-                note: Some(shortened(&condition.message)),
-                action: "Reconcile".into(),
-                secondary: None,
-            }
-        })
-        .collect()
-}
-
-fn shortened(text: &str) -> String {
-    if text.len() <= LONGEST_NOTE {
-        return text.to_owned();
-    }
-    format!("{}…", &text[..text.floor_char_boundary(LONGEST_NOTE - '…'.len_utf8())])
-}
-
-fn is_true(status: &TaskPlatformStatus, type_: &str) -> bool {
-    status.conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
 }
 
 /// Each failure in a row doubles the wait.
 #[expect(clippy::needless_pass_by_value, reason = "the controller's signature")]
-fn back_off(guarded: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
+fn back_off(found: Arc<Found>, error: &Error, context: Arc<Context>) -> Action {
     let mut memories = lock(&context.memories);
-    let memory = memories.entry(guarded.uid().unwrap_or_default()).or_default();
+    let memory = memories.entry(found.uid().unwrap_or_default()).or_default();
     memory.failures = memory.failures.saturating_add(1);
-    let longest = if matches!(error, Error::Children(_)) { LONGEST_BACKOFF_OF_OBJECTS } else { LONGEST_BACKOFF };
+    let longest = if matches!(error, Error::Objects(_)) { LONGEST_BACKOFF_OF_OBJECTS } else { LONGEST_BACKOFF };
     let wait = Duration::from_secs(1 << memory.failures.min(6)).min(longest);
     warn!(
-        platform = guarded.name_any(),
-        namespace = guarded.namespace(),
+        platform = found.name_any(),
+        namespace = found.namespace(),
         error = describe(error),
         failures = memory.failures,
         again_in_seconds = wait.as_secs(),
@@ -433,23 +378,16 @@ fn back_off(guarded: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Acti
     Action::requeue(wait)
 }
 
-fn memory(owner: &TaskPlatform, context: &Context) -> Memory {
-    lock(&context.memories).get(&owner.uid().unwrap_or_default()).copied().unwrap_or_default()
-}
-
-fn forget_failures(owner: &TaskPlatform, context: &Context) {
-    if let Some(memory) = lock(&context.memories).get_mut(&owner.uid().unwrap_or_default()) {
+fn forget_failures(platform: &Platform, context: &Context) {
+    if let Some(memory) = lock(&context.memories).get_mut(platform.uid()) {
         memory.failures = 0;
     }
 }
 
-fn remember_drained(owner: &TaskPlatform, platform: &Platform, observed: &Observed, context: &Context) {
-    let drained_to = |health: &Option<Result<redis::Health, redis::Error>>, cluster: RedisCluster| {
-        let drained = health.as_ref().is_some_and(|health| health.as_ref().is_ok_and(|health| health.surplus_drained));
-        drained.then(|| cluster.nodes(platform))
-    };
+fn remember_credentials(platform: &Platform, credentials: &Arc<Credentials>, context: &Context) {
     let mut memories = lock(&context.memories);
-    let memory = memories.entry(owner.uid().unwrap_or_default()).or_default();
-    memory.cache_drained_to = drained_to(&observed.cache, RedisCluster::Cache);
-    memory.sessions_drained_to = drained_to(&observed.sessions, RedisCluster::Sessions);
+    let memory = memories.entry(platform.uid().to_owned()).or_default();
+    if memory.credentials.as_ref() != Some(credentials) {
+        memory.credentials = Some(Arc::clone(credentials));
+    }
 }

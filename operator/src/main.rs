@@ -2,25 +2,23 @@
 //!
 //! Two replicas run; the one that holds the lease reconciles: see `controller.rs`, which reads as the steps it takes.
 
-mod act;
 mod admission;
-mod children;
+mod apply;
 mod config;
 mod controller;
-mod credentials;
-mod facts;
 mod http;
+mod keepers;
 mod leader;
 mod metrics;
-mod predecessor;
 mod redis;
 mod server;
 mod status;
-mod volumes;
+mod world;
 
 use std::{error::Error, process::ExitCode, sync::Arc};
 
 use kube::Client;
+use tokio::sync::watch;
 use tracing::{error, info};
 
 use crate::{config::Config, metrics::Metrics};
@@ -48,14 +46,15 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let metrics = Arc::new(Metrics::default());
 
     let stop = leader::shutdown_signal()?;
-    let server = server::serve(config.listen, Arc::clone(&metrics)).await?;
+    let unlisted = watch::Sender::default();
+    let server = server::serve(config.listen, Arc::clone(&metrics), unlisted.subscribe()).await?;
     let certificate = Arc::new(admission::Serving::default());
     let admission = admission::listen(config.admission_listen, Arc::clone(&certificate), Arc::clone(&metrics)).await?;
     tokio::spawn(admission::keep_current(client.clone(), config.namespace.clone(), certificate));
     info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "the operator starts");
     tokio::select! {
         ended = leader::lead(&client, &config, &metrics, stop, |stop| {
-            controller::run(client.clone(), &config, Arc::clone(&metrics), stop)
+            controller::run(client.clone(), &config, Arc::clone(&metrics), &unlisted, stop)
         }) => ended?,
         ended = server => ended??,
         ended = admission => ended??,

@@ -1,15 +1,15 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::{
     Request, Response, StatusCode, body::Incoming, header::CONTENT_TYPE, server::conn::http1, service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tracing::debug;
 
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, world::Watched};
 
 /// The server cannot be started or has ended.
 #[derive(Debug, thiserror::Error)]
@@ -19,15 +19,22 @@ pub(crate) struct Error {
     source: std::io::Error,
 }
 
-/// Serves until the process ends. Either replica is healthy and ready: waiting for the lease is its work.
-pub(crate) async fn serve(address: SocketAddr, metrics: Arc<Metrics>) -> Result<JoinHandle<Result<(), Error>>, Error> {
+/// Serves until the process ends. A replica that waits for the lease is ready: that is its work. One that leads is ready once every kind is
+/// listed.
+pub(crate) async fn serve(
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    unlisted: watch::Receiver<BTreeSet<Watched>>,
+) -> Result<JoinHandle<Result<(), Error>>, Error> {
     let listener = TcpListener::bind(address).await.map_err(|source| Error { address, source })?;
     Ok(tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.map_err(|source| Error { address, source })?;
-            let metrics = Arc::clone(&metrics);
+            let (metrics, unlisted) = (Arc::clone(&metrics), unlisted.clone());
             tokio::spawn(async move {
-                let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&request, &metrics))));
+                let service = service_fn(|request| {
+                    std::future::ready(Ok::<_, Infallible>(answer(&request, &metrics, &unlisted.borrow())))
+                });
                 let mut connection = http1::Builder::new();
                 connection.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
                 if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
@@ -38,9 +45,17 @@ pub(crate) async fn serve(address: SocketAddr, metrics: Arc<Metrics>) -> Result<
     }))
 }
 
-fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Response<String> {
+fn answer(request: &Request<Incoming>, metrics: &Metrics, unlisted: &BTreeSet<Watched>) -> Response<String> {
     let mut response = Response::new(String::new());
     match request.uri().path() {
+        "/readyz" if !unlisted.is_empty() => {
+            let kinds: Vec<&str> = unlisted.iter().map(|kind| kind.name()).collect();
+            *response.body_mut() = format!(
+                "not listed yet: {}. If that lasts, look at the log: may the operator's ClusterRole list and watch them?\n",
+                kinds.join(", ")
+            );
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
         "/healthz" | "/readyz" => "ok\n".clone_into(response.body_mut()),
         "/metrics" => match metrics.text() {
             Ok(text) => {

@@ -1,9 +1,9 @@
 //! What a lost pod, a lost node or a drain would do.
 
 use super::{Code, Finding, Nodes};
-use crate::{Platform, RedisCluster};
+use crate::{Draft, RedisCluster};
 
-pub(super) fn warnings(platform: &Platform, nodes: Option<&Nodes>) -> Vec<Finding> {
+pub(super) fn warnings(platform: &Draft, nodes: Option<&Nodes>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = single_pods(platform).collect();
     if platform.spec().database.read_replicas.get() == 0 {
         findings.push(Finding::new(
@@ -21,7 +21,7 @@ pub(super) fn warnings(platform: &Platform, nodes: Option<&Nodes>) -> Vec<Findin
 }
 
 /// Components of one pod: a drain interrupts them, since their disruption budget lets it go.
-fn single_pods(platform: &Platform) -> impl Iterator<Item = Finding> {
+fn single_pods(platform: &Draft) -> impl Iterator<Item = Finding> {
     let spec = platform.spec();
     let pods = [
         ("spec.scaling.minInstances", "the API", spec.scaling.min_instances.get()),
@@ -38,7 +38,7 @@ fn single_pods(platform: &Platform) -> impl Iterator<Item = Finding> {
     })
 }
 
-fn no_redis_failover(platform: &Platform, cluster: RedisCluster) -> Option<Finding> {
+fn no_redis_failover(platform: &Draft, cluster: RedisCluster) -> Option<Finding> {
     let component = cluster.component();
     let lost = match cluster {
         RedisCluster::Cache => "its part of the cache is not used",
@@ -55,7 +55,7 @@ fn no_redis_failover(platform: &Platform, cluster: RedisCluster) -> Option<Findi
 }
 
 /// A failover is decided by the majority of the masters; they are spread over the nodes as evenly as these allow.
-fn no_quorum(platform: &Platform, cluster: RedisCluster, nodes: &Nodes) -> Option<Finding> {
+fn no_quorum(platform: &Draft, cluster: RedisCluster, nodes: &Nodes) -> Option<Finding> {
     let (masters, nodes) = (cluster.shards(platform), nodes.count());
     let together = (masters + nodes - 1) / nodes;
     if cluster.replicas_per_shard(platform) == 0 || (masters - together) * 2 > masters {

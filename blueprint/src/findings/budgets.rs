@@ -1,16 +1,16 @@
 //! Connections, memory and volumes: what one component may ask of another, against what that one has.
 
 use super::{Code, Finding};
-use crate::{Platform, RedisCluster, api, database, worker};
+use crate::{Draft, RedisCluster, api, database, worker};
 
-pub(super) fn errors(platform: &Platform) -> Vec<Finding> {
+pub(super) fn errors(platform: &Draft) -> Vec<Finding> {
     [server_connections(platform), client_connections(platform), shared_buffers(platform)]
         .into_iter()
         .flatten()
         .collect()
 }
 
-pub(super) fn warnings(platform: &Platform) -> Vec<Finding> {
+pub(super) fn warnings(platform: &Draft) -> Vec<Finding> {
     let volumes = [RedisCluster::Cache, RedisCluster::Sessions].map(|cluster| redis_volume(platform, cluster));
     [work_memory(platform), api_memory(platform), database_volume(platform)]
         .into_iter()
@@ -20,7 +20,7 @@ pub(super) fn warnings(platform: &Platform) -> Vec<Finding> {
 }
 
 /// PgBouncer's pools, against what PostgreSQL accepts.
-fn server_connections(platform: &Platform) -> Option<Finding> {
+fn server_connections(platform: &Draft) -> Option<Finding> {
     let given = parameter(platform, "max_connections")?;
     let needed = database::connections(platform);
     if given.parse().is_ok_and(|given: i32| given >= needed) {
@@ -38,7 +38,7 @@ fn server_connections(platform: &Platform) -> Option<Finding> {
 }
 
 /// The connections of the API at its largest, against what the poolers accept.
-fn client_connections(platform: &Platform) -> Option<Finding> {
+fn client_connections(platform: &Draft) -> Option<Finding> {
     let spec = platform.spec();
     let (instances, workers) = (spec.scaling.max_instances.get(), spec.worker.replicas.get());
     let needed = instances * api::CONNECTIONS + workers * worker::CONNECTIONS;
@@ -61,7 +61,7 @@ fn client_connections(platform: &Platform) -> Option<Finding> {
 }
 
 /// What PostgreSQL takes at its start, against what a member has.
-fn shared_buffers(platform: &Platform) -> Option<Finding> {
+fn shared_buffers(platform: &Draft) -> Option<Finding> {
     let given = parameter(platform, "shared_buffers")?;
     let size = parse_memory(given, 8 << 10)?;
     let memory = platform.spec().database.resources.memory;
@@ -78,7 +78,7 @@ fn shared_buffers(platform: &Platform) -> Option<Finding> {
 }
 
 /// What PostgreSQL may take when all connections sort at once.
-fn work_memory(platform: &Platform) -> Option<Finding> {
+fn work_memory(platform: &Draft) -> Option<Finding> {
     let settings = ["work_mem", "shared_buffers", "max_connections"];
     let given: Vec<&str> = settings.into_iter().filter(|name| parameter(platform, name).is_some()).collect();
     let effective = |name: &str, unit: u64| {
@@ -106,7 +106,7 @@ fn work_memory(platform: &Platform) -> Option<Finding> {
 }
 
 /// What an instance may take however little it does, against what the autoscaler aims at.
-fn api_memory(platform: &Platform) -> Option<Finding> {
+fn api_memory(platform: &Draft) -> Option<Finding> {
     let spec = platform.spec();
     let memory = spec.api.resources.memory.as_bytes();
     let target = memory / 100 * u64::try_from(spec.scaling.target_memory.get()).unwrap_or_default();
@@ -139,7 +139,7 @@ fn api_memory(platform: &Platform) -> Option<Finding> {
 /// The least volume with which PostgreSQL's write-ahead log keeps its shares (a tenth, and a quarter for a replica that is away).
 const SMALLEST_DATABASE: u64 = 1 << 30;
 
-fn database_volume(platform: &Platform) -> Option<Finding> {
+fn database_volume(platform: &Draft) -> Option<Finding> {
     let size = platform.spec().database.storage.size;
     (size.as_bytes() < SMALLEST_DATABASE).then(|| {
         Finding::new(
@@ -152,7 +152,7 @@ fn database_volume(platform: &Platform) -> Option<Finding> {
 }
 
 /// What Redis may write, against its volume: the cache a snapshot beside the former one, the sessions a rewritten log beside the former one.
-fn redis_volume(platform: &Platform, cluster: RedisCluster) -> Option<Finding> {
+fn redis_volume(platform: &Draft, cluster: RedisCluster) -> Option<Finding> {
     let (memory, storage) = (cluster.resources(platform).memory, &cluster.storage(platform).size);
     let (data, what) = match cluster {
         RedisCluster::Cache => (memory.as_bytes() / 4 * 3, "snapshots"),
@@ -173,7 +173,7 @@ fn redis_volume(platform: &Platform, cluster: RedisCluster) -> Option<Finding> {
     })
 }
 
-fn parameter<'p>(platform: &'p Platform, name: &str) -> Option<&'p str> {
+fn parameter<'p>(platform: &'p Draft, name: &str) -> Option<&'p str> {
     platform.spec().database.parameters.get(name).map(|value| value.0.as_str())
 }
 

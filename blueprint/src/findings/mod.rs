@@ -11,7 +11,7 @@ use std::{fmt, str::FromStr};
 use serde::Serialize;
 use taskplatform_crds::TaskPlatform;
 
-use crate::Platform;
+use crate::Draft;
 pub use scheduling::{InvalidNodes, Node, Nodes};
 
 /// What the codes are about; [`Code::explanation`] gives a code's part.
@@ -149,7 +149,7 @@ impl fmt::Display for Finding {
 /// What is wrong with a TaskPlatform whose fields are each well-formed, the worst first; with `nodes`, also what does not
 /// fit on them.
 pub fn findings(platform: &TaskPlatform, nodes: Option<&Nodes>) -> Vec<Finding> {
-    let platform = Platform::unchecked(platform);
+    let platform = Draft::from(platform);
     let mut findings = errors(&platform);
     findings.extend(budgets::warnings(&platform));
     findings.extend(availability::warnings(&platform, nodes));
@@ -159,6 +159,6 @@ pub fn findings(platform: &TaskPlatform, nodes: Option<&Nodes>) -> Vec<Finding> 
 }
 
 /// What keeps a platform from being built.
-pub(crate) fn errors(platform: &Platform) -> Vec<Finding> {
+pub(crate) fn errors(platform: &Draft) -> Vec<Finding> {
     budgets::errors(platform)
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use taskplatform_crds::{Cpu, Size};
 
 use super::{Code, Finding};
-use crate::{Platform, footprint, footprint::Load};
+use crate::{Draft, footprint, footprint::Load};
 
 /// Nodes that a platform is to run on: so many of a size, or several sizes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl FromStr for Nodes {
     }
 }
 
-pub(super) fn warnings(platform: &Platform, nodes: &Nodes) -> Vec<Finding> {
+pub(super) fn warnings(platform: &Draft, nodes: &Nodes) -> Vec<Finding> {
     let scaling = &platform.spec().scaling;
     let at = |instances| footprint(platform, instances);
     let least = at(scaling.min_instances.get());

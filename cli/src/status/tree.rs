@@ -135,7 +135,9 @@ fn remarks(pods: &[DynamicObject], component: &str) -> Vec<Remark> {
     let of_component =
         pods.iter().filter(|pod| pod.labels().get("app.kubernetes.io/component").is_some_and(|name| name == component));
     let remark = |pod: &DynamicObject| {
-        let why = trouble(pod).map(|trouble| trouble.why).or_else(|| restarted(pod))?;
+        let why = trouble(&pod.data["status"], pod.metadata.deletion_timestamp.is_some())
+            .map(|trouble| trouble.why)
+            .or_else(|| restarted(pod))?;
         Some(Remark { pod: pod.name_any(), why })
     };
     of_component.filter_map(remark).collect()

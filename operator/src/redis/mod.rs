@@ -96,6 +96,13 @@ pub(crate) async fn reconcile(members: &[Member], target: &Target, password: &st
     reconcile_within(members, target, password, BUDGET).await
 }
 
+/// How the cluster of these members is; nothing is changed.
+pub(crate) async fn look(members: &[Member], target: &Target, password: &str) -> Result<Health, Error> {
+    let topology = Connections::new(password).observe(&in_order(members)?).await?;
+    let Plan { outlook, .. } = plan::plan(&topology, target);
+    Ok(Health::new(&topology, target, outlook))
+}
+
 async fn reconcile_within(
     members: &[Member],
     target: &Target,

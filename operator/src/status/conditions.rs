@@ -1,15 +1,16 @@
 //! The conditions, and what they add up to.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::core::DynamicObject;
-use taskplatform_blueprint::Component;
-use taskplatform_crds::TaskPlatform;
+use taskplatform_blueprint::{Component, Draft};
 
 use super::{
-    Observed,
+    Facts, Hold,
     verdict::{self, Verdict},
 };
+use crate::world::Child;
 
 /// The conditions, which keep the time of their last transition.
 pub(super) struct Conditions {
@@ -19,9 +20,9 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
-    pub(super) fn of(owner: &TaskPlatform, now: Timestamp) -> Self {
-        let list = owner.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
-        Self { list, generation: owner.metadata.generation, now }
+    pub(super) fn of(draft: &Draft, now: Timestamp) -> Self {
+        let list = draft.status().map(|status| status.conditions.clone()).unwrap_or_default();
+        Self { list, generation: Some(draft.generation()), now }
     }
 
     pub(super) fn set(&mut self, type_: &str, status: &str, reason: &str, message: &str) {
@@ -45,14 +46,14 @@ impl Conditions {
     }
 
     /// Ready: a task can be written and read through the gateway.
-    pub(super) fn serving(&mut self, observed: &Observed, verdicts: &[(Component, Verdict)]) {
+    pub(super) fn serving(&mut self, gateway: Option<&Result<(), String>>, verdicts: &[(Component, Verdict)]) {
         let waiting: Vec<&(Component, Verdict)> = verdicts.iter().filter(|(_, verdict)| verdict.is_err()).collect();
         let list = waiting.iter().map(|(component, _)| title(*component)).collect::<Vec<_>>().join(",");
         let details = waiting.iter().filter_map(|(component, verdict)| {
             verdict.as_ref().err().map(|(_, message)| format!("{component}: {message}"))
         });
         let details = details.collect::<Vec<_>>().join("; ");
-        match &observed.gateway {
+        match gateway {
             Some(Ok(())) if waiting.is_empty() => {
                 self.set("Ready", "True", "Serving", "A task can be written and read through the gateway.");
             }
@@ -76,15 +77,59 @@ impl Conditions {
     }
 
     /// Reconciling: something is still on its way to what the spec says.
-    pub(super) fn settled(&mut self, observed: &Observed, verdicts: &[(Component, Verdict)]) {
-        if !observed.failures.is_empty() {
-            self.set("Reconciling", "True", "ApplyFailed", &observed.failures.join("; "));
-        } else if let Some((component, Err((reason, message)))) = verdicts.iter().find(|(_, verdict)| verdict.is_err())
-        {
-            self.set("Reconciling", "True", reason, &format!("{component}: {message}"));
-        } else {
-            self.set("Reconciling", "False", "Settled", "Everything is as the spec says.");
+    pub(super) fn settled(&mut self, facts: &Facts<'_>, verdicts: &[(Component, Verdict)]) {
+        let failure = facts.failures.first();
+        let unready = verdicts.iter().find_map(|(component, verdict)| Some((component, verdict.as_ref().err()?)));
+        match (facts.hold, failure, unready) {
+            (Some(Hold::Paused), ..) => {
+                let message = "spec.paused is true: the platform is only looked at until it is false.";
+                self.set("Reconciling", "False", "Paused", message);
+            }
+            (Some(Hold::Newer(_)), ..) => {
+                self.set("Reconciling", "False", "NewerSpec", "Nothing is applied: see Stalled.")
+            }
+            (None, Some(failure), _) => {
+                let messages: Vec<&str> = facts.failures.iter().map(|failure| failure.message.as_str()).collect();
+                self.set("Reconciling", "True", failure.reason, &messages.join("; "));
+            }
+            (None, None, Some((component, (reason, message)))) => {
+                self.set("Reconciling", "True", reason, &format!("{component}: {message}"));
+            }
+            (None, None, None) => self.set("Reconciling", "False", "Settled", "Everything is as the spec says."),
         }
+    }
+
+    /// Stalled: it takes a person to go on.
+    pub(super) fn stalled(&mut self, hold: Option<&Hold>) {
+        if let Some(Hold::Newer(fields)) = hold {
+            let message = format!(
+                "the spec has fields that this operator does not know ({}): upgrade the operator to the release of its definition. What runs is looked after; nothing is applied until then.",
+                fields.join(", ")
+            );
+            self.set("Stalled", "True", "NewerSpec", &message);
+        } else {
+            self.set("Stalled", "False", "Valid", "The spec can be built.");
+        }
+    }
+
+    /// Whether the loss of any one node would leave the platform serving, once what can fail over has.
+    pub(super) fn survives_node_loss(&mut self, lost: &BTreeMap<String, Vec<String>>) {
+        let type_ = "SurvivesNodeLoss";
+        if lost.is_empty() {
+            return self.set(
+                type_,
+                "True",
+                "Spread",
+                "No node holds all pods of a part, or a shard with all its replicas.",
+            );
+        }
+        let nodes: Vec<String> =
+            lost.iter().map(|(node, lost)| format!("with node {node} would be lost: {}", lost.join(", "))).collect();
+        let message = format!(
+            "{}. Give the cluster more nodes; where there are enough, delete one of the pods that are together, and it is placed anew",
+            nodes.join("; ")
+        );
+        self.set(type_, "False", "Together", &message);
     }
 
     pub(super) fn component(&mut self, component: Component, verdict: &Verdict) {
@@ -100,11 +145,11 @@ impl Conditions {
     }
 
     /// Says whether the autoscaler works, which metrics are in force, and whether the API server keeps the tolerances.
-    pub(super) fn autoscaler(&mut self, autoscaler: &DynamicObject, observed: &Observed) {
+    pub(super) fn autoscaler(&mut self, autoscaler: &Child, requests_per_second: bool) {
         self.part("Autoscaler", &verdict::of_autoscaler(autoscaler));
         let behavior = &autoscaler.data["spec"]["behavior"];
         let kept = ["scaleUp", "scaleDown"].iter().all(|direction| behavior[*direction]["tolerance"].is_string());
-        let metrics = if observed.requests_per_second {
+        let metrics = if requests_per_second {
             "CPU, memory and requests per second are in force."
         } else {
             "CPU and memory are in force. Requests per second are not: no provider serves the pods' metric http_requests_per_second; install one, such as prometheus-adapter."

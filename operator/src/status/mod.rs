@@ -2,62 +2,52 @@
 
 mod conditions;
 mod parts;
+mod report;
+mod spread;
 mod verdict;
 
 use jiff::Timestamp;
-use taskplatform_blueprint::{Component, Kind, Platform};
-use taskplatform_crds::{ApiStatus, GatewayStatus, TaskPlatform, TaskPlatformStatus, WorkerStatus};
+use taskplatform_blueprint::{Component, Draft, Kind, Platform};
+use taskplatform_crds::{ApiStatus, GatewayStatus, TaskPlatformStatus, WorkerStatus};
 
 use crate::{
-    act::{patroni, pooler},
-    children::Children,
-    redis,
+    apply::Failure,
+    keepers::{Observed, seen},
+    world::Snapshot,
 };
 
 use conditions::Conditions;
+pub(crate) use report::{Error, Reporter};
 use verdict::{Pods, Verdict, Workload};
 
 /// How many of a predecessor's objects a condition names.
 const NAMED_REMAINS: usize = 5;
 
-/// What was seen of a platform in one reconciliation.
-pub(crate) struct Observed {
-    pub(crate) database: Option<Result<patroni::Cluster, patroni::Error>>,
-    pub(crate) poolers: Vec<Result<pooler::Pools, pooler::Error>>,
-    pub(crate) cache: Option<Result<redis::Health, redis::Error>>,
-    pub(crate) sessions: Option<Result<redis::Health, redis::Error>>,
-    /// Whether the gateway serves; none while nobody could answer.
-    pub(crate) gateway: Option<Result<(), String>>,
-    /// What could not be applied.
-    pub(crate) failures: Vec<String>,
+/// Why nothing is applied to a platform though its spec can be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// The spec has these fields, which this release does not know.
+    Newer(Vec<String>),
+    /// The user said so.
+    Paused,
+}
+
+/// What the status of a platform follows from.
+pub(crate) struct Facts<'a> {
+    pub(crate) platform: &'a Platform,
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) observed: &'a Observed,
+    pub(crate) failures: &'a [Failure],
+    pub(crate) hold: Option<&'a Hold>,
     /// Whether the autoscaler follows the requests a second.
     pub(crate) requests_per_second: bool,
 }
 
-impl Observed {
-    /// Whether there is an answer of every part that stands behind a network policy.
-    pub(crate) fn all_answer(&self) -> bool {
-        let serves = |health: &Option<Result<redis::Health, redis::Error>>| {
-            health.as_ref().is_some_and(|health| health.as_ref().is_ok_and(|health| health.slots_assigned > 0))
-        };
-        self.database.as_ref().is_some_and(Result::is_ok)
-            && !self.poolers.is_empty()
-            && self.poolers.iter().all(Result::is_ok)
-            && serves(&self.cache)
-            && serves(&self.sessions)
-    }
-}
-
 /// The status of a platform that can be built.
-pub(crate) fn built(
-    children: &Children,
-    owner: &TaskPlatform,
-    platform: &Platform,
-    observed: &Observed,
-    now: Timestamp,
-) -> TaskPlatformStatus {
+pub(crate) fn built(facts: &Facts<'_>, now: Timestamp) -> TaskPlatformStatus {
+    let Facts { platform, snapshot, observed, .. } = facts;
     let names = platform.names();
-    let workload = |kind, component| Workload::of(children, owner, kind, &names.component(component));
+    let workload = |kind, component| Workload::of(snapshot, kind, &names.component(component));
     let (database, pooler) =
         (workload(Kind::StatefulSet, Component::Database), workload(Kind::Deployment, Component::Pooler));
     let (cache, sessions) =
@@ -65,79 +55,96 @@ pub(crate) fn built(
     let (api, gateway) = (workload(Kind::Deployment, Component::Api), workload(Kind::Deployment, Component::Gateway));
     let worker = workload(Kind::Deployment, Component::Worker);
 
-    let pods = |component| Pods(children.pods(owner, component));
+    let pods = |component| Pods(snapshot.pods(component).map(|pod| &**pod).collect());
+    let most_lag = i64::try_from(platform.spec().database.max_replica_lag.as_bytes()).unwrap_or(i64::MAX);
+    let (patroni, poolers) = (seen(observed.database.as_ref()), seen(observed.poolers.as_ref()));
+    let (cache_seen, sessions_seen) = (seen(observed.cache.as_ref()), seen(observed.sessions.as_ref()));
     let verdicts: [(Component, Verdict); 7] = [
-        (Component::Database, verdict::of_database(observed.database.as_ref(), &database, &pods(Component::Database))),
-        (Component::Pooler, verdict::of_poolers(&observed.poolers, &pooler, &pods(Component::Pooler))),
-        (Component::Cache, verdict::of_redis(observed.cache.as_ref(), &cache, &pods(Component::Cache))),
-        (Component::Sessions, verdict::of_redis(observed.sessions.as_ref(), &sessions, &pods(Component::Sessions))),
+        (Component::Database, verdict::of_database(patroni, &database, &pods(Component::Database), most_lag)),
+        (Component::Pooler, verdict::of_poolers(poolers, &pooler, &pods(Component::Pooler))),
+        (Component::Cache, verdict::of_redis(cache_seen, &cache, &pods(Component::Cache))),
+        (Component::Sessions, verdict::of_redis(sessions_seen, &sessions, &pods(Component::Sessions))),
         (Component::Api, verdict::of_workload(&api, &pods(Component::Api))),
         (Component::Worker, verdict::of_workload(&worker, &pods(Component::Worker))),
         (Component::Gateway, verdict::of_workload(&gateway, &pods(Component::Gateway))),
     ];
 
-    let mut conditions = Conditions::of(owner, now);
-    conditions.serving(observed, &verdicts);
-    conditions.settled(observed, &verdicts);
-    conditions.set("Stalled", "False", "Valid", "The spec can be built.");
+    let mut conditions = Conditions::of(platform, now);
+    conditions.serving(seen(observed.gateway.as_ref()), &verdicts);
+    conditions.settled(facts, &verdicts);
+    conditions.stalled(facts.hold);
     for (component, verdict) in &verdicts {
         conditions.component(*component, verdict);
     }
-    let autoscaler = children.get(owner, Kind::HorizontalPodAutoscaler, &names.component(Component::Api));
-    if let Some(autoscaler) = &autoscaler {
-        conditions.autoscaler(autoscaler, observed);
+    conditions.survives_node_loss(&spread::lost_with_a_node(snapshot, observed));
+    let autoscaler = snapshot.get(Kind::HorizontalPodAutoscaler, &names.component(Component::Api));
+    if let Some(autoscaler) = autoscaler {
+        conditions.autoscaler(autoscaler, facts.requests_per_second);
     }
 
-    let patroni = observed.database.as_ref().and_then(|cluster| cluster.as_ref().ok());
     TaskPlatformStatus {
-        observed_generation: owner.metadata.generation.unwrap_or_default(),
+        observed_generation: platform.generation(),
         conditions: conditions.list,
         api: Some(ApiStatus {
             replicas: i32::try_from(api.existing).unwrap_or(i32::MAX),
             selector: parts::label_selector(platform),
             ready: api.ready(),
         }),
-        autoscaler: autoscaler.map(|autoscaler| parts::autoscaler(&autoscaler, platform, observed.requests_per_second)),
-        gateway: Some(GatewayStatus { ready: gateway.ready(), address: parts::address(children, owner, platform) }),
-        pooler: Some(parts::pooler(pooler.ready(), &observed.poolers)),
-        database: Some(parts::database(database.ready(), patroni)),
-        cache: Some(parts::redis(cache.ready(), observed.cache.as_ref())),
-        sessions: Some(parts::redis(sessions.ready(), observed.sessions.as_ref())),
+        autoscaler: autoscaler.map(|autoscaler| parts::autoscaler(autoscaler, platform, facts.requests_per_second)),
+        gateway: Some(GatewayStatus { ready: gateway.ready(), address: parts::address(snapshot, platform) }),
+        pooler: Some(parts::pooler(pooler.ready(), poolers)),
+        database: Some(parts::database(database.ready(), patroni, most_lag)),
+        cache: Some(parts::redis(cache.ready(), cache_seen)),
+        sessions: Some(parts::redis(sessions.ready(), sessions_seen)),
         worker: Some(WorkerStatus { ready: worker.ready() }),
     }
 }
 
-/// The status of a platform whose spec cannot be built: what runs goes on running, and what was last seen of it stays.
-pub(crate) fn stalled(owner: &TaskPlatform, reason: &str, now: Timestamp) -> TaskPlatformStatus {
-    let mut conditions = Conditions::of(owner, now);
-    let message = format!("{reason}. Nothing that runs is touched until the spec is mended.");
-    conditions.set("Stalled", "True", "InvalidSpec", &message);
-    conditions.set("Reconciling", "False", "InvalidSpec", &message);
+/// The status of a platform that a person has to mend: what runs goes on running, and what was last seen of it stays.
+pub(crate) fn stalled(draft: &Draft, reason: &str, message: &str, now: Timestamp) -> TaskPlatformStatus {
+    let mut conditions = Conditions::of(draft, now);
+    conditions.set("Stalled", "True", reason, message);
+    conditions.set("Reconciling", "False", reason, message);
     if !conditions.list.iter().any(|condition| condition.type_ == "Ready") {
-        conditions.set("Ready", "False", "InvalidSpec", &message);
+        conditions.set("Ready", "False", reason, message);
     }
-    TaskPlatformStatus {
-        observed_generation: owner.metadata.generation.unwrap_or_default(),
-        conditions: conditions.list,
-        ..owner.status.clone().unwrap_or_default()
+    with_conditions(draft, conditions)
+}
+
+/// The status of a platform of which nothing can be applied for now; it is tried again.
+pub(crate) fn waiting(draft: &Draft, reason: &str, message: &str, now: Timestamp) -> TaskPlatformStatus {
+    let mut conditions = Conditions::of(draft, now);
+    conditions.set("Reconciling", "True", reason, message);
+    if !conditions.list.iter().any(|condition| condition.type_ == "Ready") {
+        conditions.set("Ready", "False", reason, message);
     }
+    with_conditions(draft, conditions)
 }
 
 /// The status of a platform whose predecessor of the same name is not gone yet: nothing is applied meanwhile.
-pub(crate) fn succeeding(owner: &TaskPlatform, remains: &[String], now: Timestamp) -> TaskPlatformStatus {
+pub(crate) fn succeeding(draft: &Draft, remains: &[String], now: Timestamp) -> TaskPlatformStatus {
     let more = remains.len().saturating_sub(NAMED_REMAINS);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let named = remains.iter().take(NAMED_REMAINS).cloned().collect::<Vec<_>>().join(", ");
     let message = format!(
         "what was deleted before has not ended yet: {named}{more}. It goes on when they are gone; if they stay, look for the finalizer or the pod that holds them"
     );
-    let mut conditions = Conditions::of(owner, now);
+    let mut conditions = Conditions::of(draft, now);
     conditions.set("Ready", "False", "PredecessorEnding", &message);
     conditions.set("Reconciling", "True", "PredecessorEnding", &message);
-    conditions.set("Stalled", "False", "Valid", "The spec can be built.");
+    conditions.stalled(None);
+    with_conditions(draft, conditions)
+}
+
+fn with_conditions(draft: &Draft, conditions: Conditions) -> TaskPlatformStatus {
     TaskPlatformStatus {
-        observed_generation: owner.metadata.generation.unwrap_or_default(),
+        observed_generation: draft.generation(),
         conditions: conditions.list,
-        ..owner.status.clone().unwrap_or_default()
+        ..draft.status().cloned().unwrap_or_default()
     }
+}
+
+/// Whether a condition is true.
+pub(crate) fn is_true(status: &TaskPlatformStatus, type_: &str) -> bool {
+    status.conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
 }

@@ -1,21 +1,24 @@
 //! The figures of each component.
 
-use kube::core::DynamicObject;
 use serde_json::Value;
 use taskplatform_blueprint::{Band, Component, Kind, Platform, bands, selector};
 use taskplatform_crds::{
     AutoscalerStatus, DatabaseMember, DatabaseStatus, Failover, PoolerInstance, PoolerStatus, RedisNode, RedisStatus,
-    ScalingMetric, ServiceType, TaskPlatform,
+    ScalingMetric, ServiceType,
 };
 
 use crate::{
-    act::{patroni, pooler},
-    children::Children,
+    keepers::{patroni, pgbouncer},
     redis,
+    world::{Child, Snapshot},
 };
 
-pub(super) fn database(ready: String, cluster: Option<&patroni::Cluster>) -> DatabaseStatus {
-    let Some(cluster) = cluster else { return DatabaseStatus { ready, ..DatabaseStatus::default() } };
+pub(super) fn database(
+    ready: String,
+    cluster: Option<&Result<patroni::Cluster, String>>,
+    most_lag: i64,
+) -> DatabaseStatus {
+    let Some(Ok(cluster)) = cluster else { return DatabaseStatus { ready, ..DatabaseStatus::default() } };
     let primary = cluster.primary();
     let member = |member: &patroni::Member| DatabaseMember {
         pod: member.pod.clone(),
@@ -28,7 +31,7 @@ pub(super) fn database(ready: String, cluster: Option<&patroni::Cluster>) -> Dat
         ready,
         primary: primary.map(|primary| primary.pod.clone()).unwrap_or_default(),
         timeline: primary.and_then(|primary| primary.timeline),
-        streaming_replicas: count(cluster.streaming()),
+        streaming_replicas: count(cluster.streaming(most_lag)),
         last_failover: cluster
             .last_failover
             .as_ref()
@@ -37,8 +40,12 @@ pub(super) fn database(ready: String, cluster: Option<&patroni::Cluster>) -> Dat
     }
 }
 
-pub(super) fn pooler(ready: String, poolers: &[Result<pooler::Pools, pooler::Error>]) -> PoolerStatus {
-    let instance = |pools: &pooler::Pools| PoolerInstance {
+pub(super) fn pooler(
+    ready: String,
+    poolers: Option<&Result<Vec<Result<pgbouncer::Pools, String>>, String>>,
+) -> PoolerStatus {
+    let poolers = poolers.and_then(|poolers| poolers.as_ref().ok()).into_iter().flatten();
+    let instance = |pools: &pgbouncer::Pools| PoolerInstance {
         pod: pools.pod.clone(),
         clients: pools.clients,
         waiting: pools.waiting,
@@ -46,12 +53,12 @@ pub(super) fn pooler(ready: String, poolers: &[Result<pooler::Pools, pooler::Err
         servers_busy: pools.servers_busy,
         servers_idle: pools.servers_idle,
     };
-    let mut instances: Vec<PoolerInstance> = poolers.iter().flatten().map(instance).collect();
+    let mut instances: Vec<PoolerInstance> = poolers.flatten().map(instance).collect();
     instances.sort_by(|one, other| one.pod.cmp(&other.pod));
     PoolerStatus { ready, instances }
 }
 
-pub(super) fn redis(ready: String, health: Option<&Result<redis::Health, redis::Error>>) -> RedisStatus {
+pub(super) fn redis(ready: String, health: Option<&Result<redis::Health, String>>) -> RedisStatus {
     let Some(Ok(health)) = health else { return RedisStatus { ready, ..RedisStatus::default() } };
     RedisStatus {
         ready,
@@ -87,11 +94,7 @@ fn whole_mebibytes(bytes: u64) -> i64 {
 }
 
 /// What the autoscaler says, beside the bands of the spec.
-pub(super) fn autoscaler(
-    autoscaler: &DynamicObject,
-    platform: &Platform,
-    requests_per_second: bool,
-) -> AutoscalerStatus {
+pub(super) fn autoscaler(autoscaler: &Child, platform: &Platform, requests_per_second: bool) -> AutoscalerStatus {
     let (scaling, status) = (&platform.spec().scaling, &autoscaler.data["status"]);
     let metric = |band: Band| ScalingMetric {
         current: current(&status["currentMetrics"], &band.metric),
@@ -144,10 +147,10 @@ pub(super) fn label_selector(platform: &Platform) -> String {
 }
 
 /// Where the gateway answers.
-pub(super) fn address(children: &Children, owner: &TaskPlatform, platform: &Platform) -> String {
+pub(super) fn address(snapshot: &Snapshot, platform: &Platform) -> String {
     let name = platform.names().component(Component::Gateway);
     let inside = format!("http://{name}.{}.svc", platform.namespace());
-    let Some(service) = children.get(owner, Kind::Service, &name) else { return inside };
+    let Some(service) = snapshot.get(Kind::Service, &name) else { return inside };
     let ingress = &service.data["status"]["loadBalancer"]["ingress"][0];
     let node_port = service.data["spec"]["ports"][0]["nodePort"].as_i64();
     match (platform.spec().gateway.service.kind, ingress["hostname"].as_str().or(ingress["ip"].as_str()), node_port) {

@@ -1,15 +1,11 @@
 //! Whether a component is as it should be; if not, why, and on which pod.
 
-use std::sync::Arc;
-
-use kube::{ResourceExt, core::DynamicObject};
 use taskplatform_blueprint::{Kind, trouble};
-use taskplatform_crds::TaskPlatform;
 
 use crate::{
-    act::{patroni, pooler},
-    children::Children,
-    describe, redis,
+    keepers::{patroni, pgbouncer},
+    redis,
+    world::{Child, Snapshot},
 };
 
 /// How a component is: true, or why not.
@@ -26,13 +22,13 @@ pub(super) struct Workload {
 }
 
 impl Workload {
-    pub(super) fn of(children: &Children, platform: &TaskPlatform, kind: Kind, name: &str) -> Self {
-        let Some(object) = children.get(platform, kind, name) else {
+    pub(super) fn of(snapshot: &Snapshot, kind: Kind, name: &str) -> Self {
+        let Some(object) = snapshot.get(kind, name) else {
             return Self { desired: 0, existing: 0, ready: 0, rolled_out: false };
         };
         let status = |field: &str| object.data["status"][field].as_i64().unwrap_or(0);
         let desired = object.data["spec"]["replicas"].as_i64().unwrap_or(1);
-        let current = object.metadata.generation.is_some_and(|generation| status("observedGeneration") >= generation);
+        let current = object.generation > 0 && status("observedGeneration") >= object.generation;
         let existing = status("replicas");
         // A rolling update of a Deployment ends when the pods of the former template are gone.
         let rolled_out = current && status("updatedReplicas") == desired && existing == desired;
@@ -57,47 +53,46 @@ pub(super) fn of_workload(workload: &Workload, pods: &Pods) -> Verdict {
 }
 
 pub(super) fn of_database(
-    cluster: Option<&Result<patroni::Cluster, patroni::Error>>,
+    cluster: Option<&Result<patroni::Cluster, String>>,
     workload: &Workload,
     pods: &Pods,
+    most_lag: i64,
 ) -> Verdict {
     match cluster {
         Some(Ok(cluster)) => {
+            let lagging = list(&cluster.lagging(most_lag));
             let Some(primary) = cluster.primary() else {
-                let message = format!("no primary is running{}{}", list(&cluster.lagging()), pods.trouble());
-                return Err(("NoPrimary", message));
+                return Err(("NoPrimary", format!("no primary is running{lagging}{}", pods.trouble())));
             };
+            if let Some(doing) = cluster.doing.first() {
+                return Err(("Changing", doing.clone()));
+            }
             of_workload(workload, pods)?;
-            let replicas = i64::try_from(cluster.streaming()).unwrap_or(i64::MAX);
+            let replicas = i64::try_from(cluster.streaming(most_lag)).unwrap_or(i64::MAX);
             if replicas + 1 < workload.desired {
-                let message =
-                    format!("{replicas} of {} replicas stream{}", workload.desired - 1, list(&cluster.lagging()));
+                let message = format!("{replicas} of {} replicas stream{lagging}", workload.desired - 1);
                 return Err(("ReplicasNotStreaming", message));
             }
             Ok(format!("{} is the primary, {replicas} replicas stream from it.", primary.pod))
         }
-        Some(Err(error)) => Err(("PatroniFailed", format!("{}{}", describe(error), pods.trouble()))),
+        Some(Err(error)) => Err(("PatroniFailed", format!("{error}{}", pods.trouble()))),
         None => of_workload(workload, pods),
     }
 }
 
 /// A PgBouncer whose port is open may hang all the same, or admit nobody any more.
 pub(super) fn of_poolers(
-    poolers: &[Result<pooler::Pools, pooler::Error>],
+    poolers: Option<&Result<Vec<Result<pgbouncer::Pools, String>>, String>>,
     workload: &Workload,
     pods: &Pods,
 ) -> Verdict {
-    let silent = poolers.iter().filter_map(|pools| pools.as_ref().err()).map(|error| describe(error));
-    let silent: Vec<String> = silent.collect();
+    let poolers = poolers.and_then(|poolers| poolers.as_ref().ok()).into_iter().flatten();
+    let silent: Vec<String> = poolers.filter_map(|pools| pools.as_ref().err().cloned()).collect();
     let ready = of_workload(workload, pods)?;
     if silent.is_empty() { Ok(ready) } else { Err(("PoolerDoesNotAnswer", silent.join("; "))) }
 }
 
-pub(super) fn of_redis(
-    health: Option<&Result<redis::Health, redis::Error>>,
-    workload: &Workload,
-    pods: &Pods,
-) -> Verdict {
+pub(super) fn of_redis(health: Option<&Result<redis::Health, String>>, workload: &Workload, pods: &Pods) -> Verdict {
     match health {
         Some(Ok(health)) => match &health.state {
             redis::State::Healthy => of_workload(workload, pods).map(|_| {
@@ -111,13 +106,13 @@ pub(super) fn of_redis(
             redis::State::Working { message } => Err(("Working", format!("{message}{}", pods.trouble()))),
             redis::State::Degraded { message } => Err(("Degraded", format!("{message}{}", pods.trouble()))),
         },
-        Some(Err(error)) => Err(("RedisFailed", format!("{}{}", describe(error), pods.trouble()))),
+        Some(Err(error)) => Err(("RedisFailed", format!("{error}{}", pods.trouble()))),
         None => of_workload(workload, pods),
     }
 }
 
 /// Whether the autoscaler can see and scale.
-pub(super) fn of_autoscaler(autoscaler: &DynamicObject) -> Verdict {
+pub(super) fn of_autoscaler(autoscaler: &Child) -> Verdict {
     let conditions = autoscaler.data["status"]["conditions"].as_array();
     let condition = |type_: &str| conditions.into_iter().flatten().find(|condition| condition["type"] == type_);
     let Some(active) = condition("ScalingActive") else {
@@ -137,12 +132,12 @@ fn list(items: &[String]) -> String {
 }
 
 /// Of the component's pods, what keeps them from being ready.
-pub(super) struct Pods(pub(super) Vec<Arc<DynamicObject>>);
+pub(super) struct Pods<'a>(pub(super) Vec<&'a Child>);
 
-impl Pods {
+impl Pods<'_> {
     /// The worst, after a colon; nothing where nothing is known.
     fn trouble(&self) -> String {
-        let troubles = self.0.iter().filter_map(|pod| Some((pod.name_any(), trouble(pod)?)));
+        let troubles = self.0.iter().filter_map(|pod| Some((&pod.name, trouble(&pod.data["status"], pod.ending)?)));
         let worst = troubles.max_by_key(|(_, trouble)| trouble.rank);
         worst.map_or_else(String::new, |(pod, trouble)| format!(": {pod} {}", trouble.why))
     }

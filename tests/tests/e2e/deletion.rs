@@ -23,7 +23,7 @@ use taskplatform_tests::{
     platform::Platform,
 };
 
-use crate::{node_port, shared_platform, small, small_with, turn};
+use crate::{mishaps::is_spread, node_port, shared_platform, small, small_with, turn};
 
 const NAME: &str = "e2e-deleted";
 
@@ -67,6 +67,13 @@ async fn a_platform_that_is_deleted_and_created_again_at_once_gets_ready() -> Re
 
             let uid = platform.api().get(platform.name).await?.uid();
             platform.api().delete(platform.name, &DeleteParams::background()).await?;
+            // As `kubectl delete` waits: only where the volumes go, too, that takes a moment.
+            eventually("the former one is gone", 30, async || {
+                let found = platform.api().get_opt(platform.name).await?;
+                ensure!(found.is_none(), "it is still there");
+                Ok(())
+            })
+            .await?;
             platform.apply(small()).await?;
             ensure!(platform.api().get(platform.name).await?.uid() != uid, "it is still the former one");
             platform.settled().await?;
@@ -106,6 +113,7 @@ async fn live_and_die() -> Result<()> {
     let keep = small_with(&json!({"deletionPolicy": "Retain", "gateway": {"service": {"nodePort": node_port()}}}));
     let platform = Platform::create(NAME, keep.clone()).await?;
     platform.settled().await?;
+    eventually("every part is spread over the nodes", 30, async || is_spread(&platform).await).await?;
     let email = "hedy@example.com";
     let user = eventually("registered or known", 30, async || match User::register(&gateway(), email).await {
         Ok(user) => Ok(user),
@@ -132,8 +140,8 @@ async fn live_and_die() -> Result<()> {
         "the volumes stayed, but not what they held: {titles:?}"
     );
 
+    // What the spec says last is what happens, however short before.
     platform.apply(small_with(&json!({"deletionPolicy": "Delete"}))).await?;
-    platform.settled().await?;
     delete(&platform).await?;
     eventually("nothing is left, volumes included", 120, async || {
         let mut rest = self::left(&platform.client).await?;

@@ -5,6 +5,7 @@ mod chaos;
 mod check;
 mod deletion;
 mod getting_started;
+mod mishaps;
 mod network;
 mod packaging;
 mod planning;

@@ -1,0 +1,263 @@
+//! Keepers look after what Kubernetes can't: each part that needs it has a loop of its own in each platform, apart from the laps that
+//! apply objects, so that a platform in trouble holds up nobody. A keeper observes, plans without any I/O, and carries the plan out; what
+//! it saw is a report that the next lap puts into the status.
+
+mod gateway;
+mod pace;
+pub(crate) mod patroni;
+pub(crate) mod pgbouncer;
+mod redis_cluster;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use kube::runtime::reflector::ObjectRef;
+use taskplatform_blueprint::{Platform, RedisCluster};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    apply::credentials::Credentials,
+    http::Http,
+    redis,
+    world::{Changes, Snapshot, lock},
+};
+use pace::{Mood, Pace};
+
+/// How many looks of one kind are under way at once, over all platforms.
+const AT_ONCE: usize = 64;
+/// A look takes no longer: a restart of PostgreSQL, the longest that one waits for, is bounded by less.
+const LONGEST_LOOK: Duration = Duration::from_secs(90);
+/// Changes within this time are looked at once.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+/// For so long after an operator began to lead, the network may not know its pod and keep it out: policies follow the pods' addresses.
+const UNKNOWN_TO_THE_NETWORK: Duration = Duration::from_secs(5);
+/// How soon those are asked again who did not answer meanwhile.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// What keepers know of a platform. Each lap tells them.
+#[derive(Clone)]
+pub(crate) struct Brief {
+    pub(crate) platform: Arc<Platform>,
+    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) snapshot: Snapshot,
+    /// Whether they may change anything, or only look.
+    pub(crate) may_act: bool,
+}
+
+impl Brief {
+    /// Whether there is something new for a keeper to look at.
+    fn is_news_after(&self, before: &Self) -> bool {
+        self.platform.generation() != before.platform.generation()
+            || self.may_act != before.may_act
+            || self.credentials != before.credentials
+            || self.pods().ne(before.pods())
+    }
+
+    fn pods(&self) -> impl Iterator<Item = (&str, Option<std::net::IpAddr>, bool)> {
+        let pods = self.snapshot.all().filter(|(watched, _)| *watched == crate::world::Watched::Pod);
+        pods.map(|(_, pod)| (&*pod.name, pod.address(), pod.is_ready()))
+    }
+}
+
+/// What a keeper saw: nothing, where nobody was there to be asked.
+pub(crate) type Seen<T> = Option<Result<T, String>>;
+
+/// What a keeper saw last.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Report<T> {
+    /// The generation of the spec that it knew.
+    pub(crate) generation: i64,
+    pub(crate) seen: Seen<T>,
+}
+
+/// What all keepers of a platform saw last; nothing of one that has not looked yet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Observed {
+    pub(crate) database: Option<Arc<Report<patroni::Cluster>>>,
+    pub(crate) poolers: Option<Arc<Report<Vec<Result<pgbouncer::Pools, String>>>>>,
+    pub(crate) cache: Option<Arc<Report<redis::Health>>>,
+    pub(crate) sessions: Option<Arc<Report<redis::Health>>>,
+    pub(crate) gateway: Option<Arc<Report<()>>>,
+}
+
+impl Observed {
+    /// Whether every keeper has looked.
+    pub(crate) const fn is_complete(&self) -> bool {
+        let Self { database, poolers, cache, sessions, gateway } = self;
+        database.is_some() && poolers.is_some() && cache.is_some() && sessions.is_some() && gateway.is_some()
+    }
+}
+
+/// What was seen, of whatever generation.
+pub(crate) fn seen<T>(report: Option<&Arc<Report<T>>>) -> Option<&Result<T, String>> {
+    report.and_then(|report| report.seen.as_ref())
+}
+
+/// Looks after one part of one platform.
+trait Keeper: Send + 'static {
+    type Sight: PartialEq + Send + Sync + 'static;
+
+    /// Looks, acts where it may and has to, and says how the part is then.
+    fn look(&mut self, brief: &Brief) -> impl Future<Output = Seen<Self::Sight>> + Send;
+
+    /// How soon to look again.
+    fn mood(sight: &Self::Sight) -> Mood;
+}
+
+/// The keepers of all platforms.
+pub(crate) struct Keepers {
+    changes: Changes,
+    http: Http,
+    leads_since: Instant,
+    limits: [Arc<Semaphore>; 5],
+    tended: Mutex<HashMap<String, Tended>>,
+}
+
+/// The keepers of one platform. They end with it.
+struct Tended {
+    brief: watch::Sender<Arc<Brief>>,
+    observed: Arc<Mutex<Observed>>,
+    _loops: JoinSet<()>,
+}
+
+impl Keepers {
+    pub(crate) fn new(changes: Changes) -> Self {
+        Self {
+            changes,
+            http: Http::default(),
+            leads_since: Instant::now(),
+            limits: std::array::from_fn(|_| Arc::new(Semaphore::new(AT_ONCE))),
+            tended: Mutex::default(),
+        }
+    }
+
+    /// Tells a platform's keepers how it is, begins with it where it is new, and says what they saw last.
+    pub(crate) fn tend(&self, brief: Brief) -> Observed {
+        let mut tended = lock(&self.tended);
+        let uid = brief.platform.uid().to_owned();
+        let tended = tended.entry(uid).or_insert_with(|| self.begin(brief.clone()));
+        tended.brief.send_if_modified(|known| {
+            let news = brief.is_news_after(known);
+            *known = Arc::new(brief);
+            news
+        });
+        lock(&tended.observed).clone()
+    }
+
+    /// Tells the keepers of a platform whose spec cannot be built where its pods are now: they go on with the last that could.
+    pub(crate) fn tend_as_before(&self, uid: &str, snapshot: Snapshot) {
+        if let Some(tended) = lock(&self.tended).get(uid) {
+            let brief = Brief { snapshot, ..(**tended.brief.borrow()).clone() };
+            tended.brief.send_if_modified(|known| {
+                let news = brief.is_news_after(known);
+                *known = Arc::new(brief);
+                news
+            });
+        }
+    }
+
+    /// What the keepers of a platform saw last.
+    pub(crate) fn observed(&self, uid: &str) -> Observed {
+        lock(&self.tended).get(uid).map(|tended| lock(&tended.observed).clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn forget(&self, uid: &str) {
+        lock(&self.tended).remove(uid);
+    }
+
+    fn begin(&self, brief: Brief) -> Tended {
+        let [database, pooler, cache, sessions, gateway] = &self.limits;
+        let (brief, observed) = (watch::Sender::new(Arc::new(brief)), Arc::default());
+        let mut loops = JoinSet::new();
+        let begin = |limit: &Arc<Semaphore>| Tending {
+            brief: brief.subscribe(),
+            observed: Arc::clone(&observed),
+            limit: Arc::clone(limit),
+            changes: self.changes.clone(),
+            leads_since: self.leads_since,
+        };
+        loops.spawn(begin(database).keep(patroni::Members::new(self.http.clone()), |all| &mut all.database));
+        loops.spawn(begin(pooler).keep(pgbouncer::Consoles::default(), |all| &mut all.poolers));
+        loops.spawn(begin(cache).keep(redis_cluster::Nodes::of(RedisCluster::Cache), |all| &mut all.cache));
+        loops.spawn(begin(sessions).keep(redis_cluster::Nodes::of(RedisCluster::Sessions), |all| &mut all.sessions));
+        loops.spawn(begin(gateway).keep(gateway::Gateway::new(self.http.clone()), |all| &mut all.gateway));
+        Tended { brief, observed, _loops: loops }
+    }
+}
+
+/// A keeper's loop.
+struct Tending {
+    brief: watch::Receiver<Arc<Brief>>,
+    observed: Arc<Mutex<Observed>>,
+    limit: Arc<Semaphore>,
+    changes: Changes,
+    leads_since: Instant,
+}
+
+impl Tending {
+    async fn keep<K: Keeper>(mut self, mut keeper: K, slot: fn(&mut Observed) -> &mut Option<Arc<Report<K::Sight>>>) {
+        let mut pace = Pace::default();
+        loop {
+            let brief = Arc::clone(&self.brief.borrow_and_update());
+            let seen = self.look(&mut keeper, &brief).await;
+            let mood = match &seen {
+                None => Mood::Idle,
+                Some(Ok(sight)) => K::mood(sight),
+                Some(Err(_)) => Mood::Troubled,
+            };
+            let wait = if mood == Mood::Troubled && self.may_be_kept_out(&brief) {
+                ASK_AGAIN
+            } else {
+                self.report(&brief, slot, seen);
+                pace.after(mood)
+            };
+            tokio::select! {
+                changed = self.brief.changed() => match changed {
+                    Ok(()) => sleep(DEBOUNCE).await,
+                    Err(_) => return,
+                },
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    /// In a box: between two looks, which is most of the time, a loop takes next to no memory.
+    async fn look<K: Keeper>(&self, keeper: &mut K, brief: &Brief) -> Seen<K::Sight> {
+        let Ok(_permit) = self.limit.acquire().await else { return None };
+        let look = Box::pin(timeout(LONGEST_LOOK, keeper.look(brief)));
+        look.await.unwrap_or_else(|_| Some(Err(format!("it did not answer within {} s", LONGEST_LOOK.as_secs()))))
+    }
+
+    /// An operator that has just begun asks a platform that was ready until it is let in.
+    fn may_be_kept_out(&self, brief: &Brief) -> bool {
+        let conditions = brief.platform.status().into_iter().flat_map(|status| &status.conditions);
+        let was_ready =
+            conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        was_ready && self.leads_since.elapsed() < UNKNOWN_TO_THE_NETWORK
+    }
+
+    /// Has a lap look at it where it says anything new.
+    fn report<T: PartialEq>(
+        &self,
+        brief: &Brief,
+        slot: fn(&mut Observed) -> &mut Option<Arc<Report<T>>>,
+        seen: Seen<T>,
+    ) {
+        let platform = &brief.platform;
+        let report = Report { generation: platform.generation(), seen };
+        let mut observed = lock(&self.observed);
+        let slot = slot(&mut observed);
+        if slot.as_deref() != Some(&report) {
+            *slot = Some(Arc::new(report));
+            // Nobody listens any more where the operator ends.
+            let _ = self.changes.unbounded_send(ObjectRef::new(platform.name()).within(platform.namespace()));
+        }
+    }
+}

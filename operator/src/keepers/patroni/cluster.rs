@@ -1,0 +1,155 @@
+//! PostgreSQL as Patroni sees it.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// PostgreSQL as Patroni sees it.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Cluster {
+    pub(crate) members: Vec<Member>,
+    /// The last change of the primary, if there was one.
+    pub(crate) last_failover: Option<Failover>,
+    /// What is being done about it.
+    pub(crate) doing: Vec<String>,
+}
+
+/// A member, as Patroni sees it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Member {
+    pub(crate) pod: String,
+    pub(crate) leads: bool,
+    pub(crate) state: String,
+    pub(crate) timeline: Option<i64>,
+    /// Bytes of WAL that it is behind.
+    pub(crate) lag: Option<i64>,
+    /// Settings that wait for a restart; an unnamed one where Patroni does not tell which.
+    pub(crate) pending: Vec<Pending>,
+}
+
+/// A setting of a member that a restart would change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pending {
+    pub(crate) name: String,
+    pub(crate) before: String,
+    pub(crate) after: String,
+}
+
+/// An entry of Patroni's history.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Failover {
+    pub(crate) time: String,
+    /// The new primary's pod.
+    pub(crate) primary: String,
+}
+
+impl Cluster {
+    /// Reads the answers to `GET /cluster` and `GET /history`.
+    pub(super) fn read(cluster: &Value, history: &Value) -> Self {
+        let members = cluster["members"].as_array().into_iter().flatten().filter_map(Member::read).collect();
+        Self { members, last_failover: Failover::last(history), doing: Vec::new() }
+    }
+
+    /// The primary, if there is one that runs.
+    pub(crate) fn primary(&self) -> Option<&Member> {
+        self.members.iter().find(|member| member.leads && member.state == "running")
+    }
+
+    /// Replicas that stream from the primary and are at most so many bytes behind.
+    pub(crate) fn streaming(&self, most: i64) -> usize {
+        self.members.iter().filter(|member| member.streams() && member.lag.is_none_or(|lag| lag <= most)).count()
+    }
+
+    /// Replicas that do not run as they should, with their state.
+    pub(crate) fn lagging(&self, most: i64) -> Vec<String> {
+        let replicas = self.members.iter().filter(|member| !member.leads);
+        replicas
+            .filter_map(|member| match member.lag {
+                _ if !member.streams() => Some(format!("{} is {}", member.pod, member.state)),
+                Some(lag) if lag > most => Some(format!("{} streams {} MiB behind", member.pod, lag >> 20)),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+impl Member {
+    fn read(member: &Value) -> Option<Self> {
+        let pending = member["pending_restart"].as_bool().unwrap_or(false);
+        Some(Self {
+            pod: member["name"].as_str()?.to_owned(),
+            leads: member["role"] == "leader",
+            // One that has not reported yet has none.
+            state: member["state"].as_str().filter(|state| !state.is_empty()).unwrap_or("unknown").to_owned(),
+            timeline: member["timeline"].as_i64(),
+            // A word where it is not known.
+            lag: member["lag"].as_i64(),
+            pending: if pending { Pending::read(&member["pending_restart_reason"]) } else { Vec::new() },
+        })
+    }
+
+    pub(super) fn streams(&self) -> bool {
+        !self.leads && self.state == "streaming"
+    }
+}
+
+impl fmt::Display for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, before, after } = self;
+        if name.is_empty() { f.write_str("a setting") } else { write!(f, "{name} ({before} -> {after})") }
+    }
+}
+
+impl Pending {
+    /// Reads `pending_restart_reason`.
+    pub(super) fn read(reasons: &Value) -> Vec<Self> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let reasons = reasons.as_object().into_iter().flatten();
+        let read: Vec<Self> = reasons
+            .map(|(name, diff)| Self {
+                name: name.clone(),
+                before: text(&diff["old_value"]),
+                after: text(&diff["new_value"]),
+            })
+            .collect();
+        if read.is_empty() { vec![Self::default()] } else { read }
+    }
+}
+
+impl Failover {
+    /// The last of the entries, each of which is timeline, position, reason, time and new primary.
+    fn last(history: &Value) -> Option<Self> {
+        let entry = history.as_array()?.last()?;
+        Some(Self { time: entry[3].as_str()?.to_owned(), primary: entry[4].as_str()?.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_last_entry_of_the_history_is_the_last_failover() {
+        let history = json!([
+            [1, 50_331_808, "no recovery target specified", "2026-01-02T03:04:05.678901+00:00", "a-database-1"],
+            [2, 67_109_024, "no recovery target specified", "2026-02-03T04:05:06.789012+00:00", "a-database-0"],
+        ]);
+        let expected = Failover { time: "2026-02-03T04:05:06.789012+00:00".into(), primary: "a-database-0".into() };
+        assert_eq!(Failover::last(&history), Some(expected));
+        assert_eq!(Failover::last(&json!([])), None);
+    }
+
+    #[test]
+    fn a_replica_that_streams_far_behind_is_none_to_rely_on() {
+        let member =
+            |name: &str, lag: Value| json!({"name": name, "role": "replica", "state": "streaming", "lag": lag});
+        let cluster = Cluster::read(
+            &json!({"members": [member("a-0", json!(0)), member("a-1", json!(500_i64 << 30)), member("a-2", json!("unknown"))]}),
+            &Value::Null,
+        );
+        assert_eq!(cluster.streaming(64 << 20), 2);
+        assert_eq!(cluster.lagging(64 << 20), ["a-1 streams 512000 MiB behind"]);
+    }
+}

@@ -1,0 +1,194 @@
+//! What to do about PostgreSQL's members, out of what Patroni says of them.
+
+use std::fmt;
+
+use serde_json::{Map, Value, json};
+
+use super::cluster::{Cluster, Member, Pending};
+
+/// Settings that PostgreSQL requires to be at least as high on a standby as on its primary. Patroni starts a standby with the primary's
+/// values where those are higher, and goes on saying that it waits for a restart.
+const AS_HIGH_ON_A_STANDBY: [&str; 5] = [
+    "max_connections",
+    "max_locks_per_transaction",
+    "max_prepared_transactions",
+    "max_wal_senders",
+    "max_worker_processes",
+];
+
+/// Something that the operator does.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Step {
+    /// Change the settings that all members share.
+    Configure { change: Value },
+    /// Restart PostgreSQL on a member, for the settings that wait for it.
+    Restart { pod: String, pending: Vec<Pending> },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configure { change } => write!(f, "changing PostgreSQL's settings: {change}"),
+            Self::Restart { pod, pending } => {
+                let changes: Vec<String> = pending.iter().map(ToString::to_string).collect();
+                write!(f, "restarting PostgreSQL on {pod} for {}", changes.join(", "))
+            }
+        }
+    }
+}
+
+/// The next steps: the settings first, then at most one restart, while everything runs.
+pub(super) fn plan(cluster: &Cluster, configuration: &Value, desired: &Value) -> Vec<Step> {
+    if cluster.primary().is_none() {
+        return Vec::new();
+    }
+    let change = difference(configuration, desired);
+    let configure = change.as_object().is_some_and(|change| !change.is_empty()).then_some(Step::Configure { change });
+    configure.into_iter().chain(restart(&cluster.members)).collect()
+}
+
+/// The member that restarts next. Replicas come before the primary, but not for what is lowered there and must stay as high as on the
+/// primary: for that the primary comes first, and they follow.
+fn restart(members: &[Member]) -> Option<Step> {
+    let all_run = members.iter().all(|member| matches!(member.state.as_str(), "running" | "streaming"));
+    let (primary, replicas): (Vec<&Member>, Vec<&Member>) = members.iter().partition(|member| member.leads);
+    let primary_waits = primary.iter().any(|member| !member.pending.is_empty());
+    let mut replicas = replicas.into_iter();
+    let next = replicas
+        .find(|member| member.pending.iter().any(|setting| !primary_waits || !follows_the_primary(setting)))
+        .or_else(|| primary.into_iter().find(|member| !member.pending.is_empty()));
+    next.filter(|_| all_run).map(|member| Step::Restart { pod: member.pod.clone(), pending: member.pending.clone() })
+}
+
+fn follows_the_primary(setting: &Pending) -> bool {
+    let number = |text: &str| text.parse::<i64>().ok();
+    let lowered = number(&setting.before).zip(number(&setting.after)).is_some_and(|(before, after)| after < before);
+    AS_HIGH_ON_A_STANDBY.contains(&setting.name.as_str()) && lowered
+}
+
+/// What to send so that `current` becomes `desired`: what differs, and null for each setting that is not wanted any more.
+fn difference(current: &Value, desired: &Value) -> Value {
+    let mut change = Map::new();
+    for (key, desired) in desired.as_object().into_iter().flatten() {
+        match (&current[key], desired) {
+            (current @ Value::Object(_), desired @ Value::Object(_)) => {
+                let nested = difference(current, desired);
+                if nested.as_object().is_some_and(|nested| !nested.is_empty()) {
+                    change.insert(key.clone(), nested);
+                }
+            }
+            (current, desired) if current != desired => {
+                change.insert(key.clone(), desired.clone());
+            }
+            _ => {}
+        }
+    }
+    // Everything below `parameters` is the operator's; elsewhere Patroni has settings of its own.
+    if let (Some(current), Some(desired)) = (current["parameters"].as_object(), desired["parameters"].as_object()) {
+        let gone = current.keys().filter(|name| !desired.contains_key(*name));
+        let gone: Map<String, Value> = gone.map(|name| (name.clone(), Value::Null)).collect();
+        if !gone.is_empty() {
+            let parameters = change.entry("parameters").or_insert_with(|| json!({}));
+            if let Some(parameters) = parameters.as_object_mut() {
+                parameters.extend(gone);
+            }
+        }
+    }
+    Value::Object(change)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn only_what_differs_is_changed() {
+        let current = json!({"ttl": 30, "loop_wait": 5, "postgresql": {"use_pg_rewind": true, "parameters": {"work_mem": "1MB", "jit": "off", "geqo": "on"}}});
+        let desired = json!({"ttl": 20, "loop_wait": 5, "postgresql": {"use_pg_rewind": true, "parameters": {"work_mem": "2MB", "jit": "off"}}});
+        assert_eq!(
+            difference(&current, &desired),
+            json!({"ttl": 20, "postgresql": {"parameters": {"work_mem": "2MB", "geqo": null}}})
+        );
+        assert_eq!(difference(&desired, &desired), json!({}));
+    }
+
+    /// Members as PostgreSQL and Patroni have them: a standby starts with what its primary has where that is higher.
+    struct Members {
+        configured: BTreeMap<&'static str, i64>,
+        running: Vec<BTreeMap<&'static str, i64>>,
+        restarts: Vec<u32>,
+    }
+
+    impl Members {
+        fn members(&self) -> Vec<Member> {
+            let pending = |running: &BTreeMap<&'static str, i64>| {
+                let differs = self.configured.iter().filter(|(name, value)| running[*name] != **value);
+                differs
+                    .map(|(name, value)| Pending {
+                        name: (*name).to_owned(),
+                        before: running[name].to_string(),
+                        after: value.to_string(),
+                    })
+                    .collect()
+            };
+            let member = |(index, running): (usize, &BTreeMap<_, _>)| Member {
+                pod: index.to_string(),
+                leads: index == 0,
+                state: if index == 0 { "running" } else { "streaming" }.to_owned(),
+                pending: pending(running),
+                ..Member::default()
+            };
+            self.running.iter().enumerate().map(member).collect()
+        }
+
+        fn restart(&mut self, pod: usize) {
+            let primary = self.running[0].clone();
+            let effective = self.configured.iter().map(|(name, value)| {
+                let held = pod > 0 && AS_HIGH_ON_A_STANDBY.contains(name);
+                (*name, if held { (*value).max(primary[name]) } else { *value })
+            });
+            self.running[pod] = effective.collect();
+            self.restarts[pod] += 1;
+            for name in AS_HIGH_ON_A_STANDBY.iter().filter(|name| self.configured.contains_key(*name)) {
+                for standby in &self.running[1..] {
+                    assert!(standby[name] >= self.running[0][name], "{name}: a standby below its primary stops");
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_member_restarts_twice_at_most_and_none_stops(
+            before in prop::collection::vec(1_i64..4, 3), after in prop::collection::vec(1_i64..4, 3), replicas in 0_usize..4
+        ) {
+            let names = ["max_connections", "max_worker_processes", "shared_buffers"];
+            let values = |values: &[i64]| names.into_iter().zip(values.iter().copied()).collect::<BTreeMap<_, _>>();
+            let running = vec![values(&before); replicas + 1];
+            let mut all = Members { configured: values(&after), running, restarts: vec![0; replicas + 1] };
+            while let Some(Step::Restart { pod, .. }) = restart(&all.members()) {
+                let pod: usize = pod.parse().unwrap();
+                all.restart(pod);
+                prop_assert!(all.restarts[pod] <= 2, "{} restarts for {:?} -> {:?}", all.restarts[pod], before, after);
+            }
+            prop_assert!(all.running.iter().all(|running| *running == all.configured));
+        }
+    }
+
+    #[test]
+    fn nothing_restarts_while_a_member_does_not_run() {
+        let values = |value| BTreeMap::from([("max_connections", value)]);
+        let all = Members { configured: values(100), running: vec![values(200), values(200)], restarts: vec![0, 0] };
+        let mut members = all.members();
+        assert_eq!(
+            restart(&members).unwrap().to_string(),
+            "restarting PostgreSQL on 0 for max_connections (200 -> 100)"
+        );
+        members[1].state = "starting".into();
+        assert_eq!(restart(&members), None);
+    }
+}

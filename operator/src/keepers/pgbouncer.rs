@@ -1,0 +1,132 @@
+//! Asks PgBouncer's console who is connected and who waits.
+
+use std::{collections::HashMap, net::IpAddr, time::Duration};
+
+use futures::future::join_all;
+use taskplatform_blueprint::{Component, credential_keys, ports};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
+
+use super::{Brief, Keeper, Seen, pace::Mood};
+use crate::describe;
+
+/// PgBouncer does one thing at a time, but none of them takes long.
+const TIMEOUT: Duration = Duration::from_secs(4);
+/// Its console's name, and that of the user who may use it.
+const CONSOLE: &str = "pgbouncer";
+
+/// A PgBouncer that is ready does not say who is connected.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{pod} does not answer within {} s", TIMEOUT.as_secs())]
+    Timeout { pod: String },
+    #[error("{pod} does not say who is connected")]
+    Refused { pod: String, source: tokio_postgres::Error },
+}
+
+/// A PgBouncer's connections, over all databases but its console.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Pools {
+    pub(crate) pod: String,
+    pub(crate) clients: i32,
+    pub(crate) waiting: i32,
+    pub(crate) max_wait: Duration,
+    pub(crate) servers_busy: i32,
+    pub(crate) servers_idle: i32,
+}
+
+/// The consoles of a platform's PgBouncers, each with a connection that is kept from look to look.
+#[derive(Default)]
+pub(super) struct Consoles {
+    open: HashMap<IpAddr, Console>,
+}
+
+struct Console {
+    password: String,
+    client: Client,
+}
+
+impl Keeper for Consoles {
+    type Sight = Vec<Result<Pools, String>>;
+
+    /// Asks every pod that is ready.
+    async fn look(&mut self, brief: &Brief) -> Seen<Self::Sight> {
+        let password = brief.credentials.get(credential_keys::POOLER)?;
+        let pods = brief.snapshot.pods(Component::Pooler).filter(|pod| pod.is_ready());
+        let pods: Vec<(String, IpAddr)> = pods.filter_map(|pod| Some((pod.name.to_string(), pod.address()?))).collect();
+        if pods.is_empty() {
+            return None;
+        }
+        let mut open = std::mem::take(&mut self.open);
+        let asked = pods.into_iter().map(|(pod, address)| {
+            let console = open.remove(&address).filter(|console| console.password == *password);
+            async move { (address, ask(pod, address, password, console).await) }
+        });
+        let mut pools = Vec::new();
+        for (address, answer) in join_all(asked).await {
+            pools.push(answer.map_err(|error| describe(&error)).map(|(sum, console)| {
+                self.open.insert(address, console);
+                sum
+            }));
+        }
+        Some(Ok(pools))
+    }
+
+    fn mood(sight: &Self::Sight) -> Mood {
+        if sight.iter().all(Result::is_ok) { Mood::Settled } else { Mood::Troubled }
+    }
+}
+
+async fn ask(
+    pod: String,
+    address: IpAddr,
+    password: &str,
+    console: Option<Console>,
+) -> Result<(Pools, Console), Error> {
+    let ask = async {
+        // One that has ended since the last look is opened anew.
+        let console = match console.filter(|console| !console.client.is_closed()) {
+            Some(console) => console,
+            None => open(address, password).await?,
+        };
+        let rows = rows(&console.client).await?;
+        Ok((rows, console))
+    };
+    match tokio::time::timeout(TIMEOUT, ask).await {
+        Ok(Ok((rows, console))) => Ok((pools(pod, &rows), console)),
+        Ok(Err(source)) => Err(Error::Refused { pod, source }),
+        Err(_) => Err(Error::Timeout { pod }),
+    }
+}
+
+async fn open(address: IpAddr, password: &str) -> Result<Console, tokio_postgres::Error> {
+    let mut config = Config::new();
+    config.hostaddr(address).port(u16::try_from(ports::PGBOUNCER).unwrap_or_default());
+    config.user(CONSOLE).dbname(CONSOLE).password(password).tcp_user_timeout(TIMEOUT);
+    let (client, connection) = config.connect(NoTls).await?;
+    // It ends with its client, or with PgBouncer.
+    tokio::spawn(connection);
+    Ok(Console { password: password.to_owned(), client })
+}
+
+async fn rows(client: &Client) -> Result<Vec<SimpleQueryRow>, tokio_postgres::Error> {
+    let rows = client.simple_query("SHOW POOLS").await?.into_iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    Ok(rows.collect())
+}
+
+fn pools(pod: String, rows: &[SimpleQueryRow]) -> Pools {
+    let mut sum = Pools { pod, ..Pools::default() };
+    for row in rows.iter().filter(|row| row.get("database") != Some(CONSOLE)) {
+        let number = |column: &str| row.get(column).and_then(|text| text.parse::<i32>().ok()).unwrap_or_default();
+        let waited = |column: &str| u64::try_from(number(column)).unwrap_or_default();
+        let wait = Duration::from_secs(waited("maxwait")) + Duration::from_micros(waited("maxwait_us"));
+        sum.clients += number("cl_active") + number("cl_waiting");
+        sum.waiting += number("cl_waiting");
+        sum.max_wait = sum.max_wait.max(wait);
+        sum.servers_busy += number("sv_active");
+        sum.servers_idle += number("sv_idle") + number("sv_used");
+    }
+    sum
+}

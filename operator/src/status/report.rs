@@ -1,0 +1,116 @@
+//! Writes the status where it has changed, and tells of what has.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+    runtime::events::{Event, EventType, Recorder, Reporter as Author},
+};
+use serde_json::json;
+use taskplatform_blueprint::{Draft, MANAGED_BY};
+use taskplatform_crds::{TaskPlatform, TaskPlatformStatus};
+use tracing::{info, warn};
+
+use super::is_true;
+use crate::metrics::{Metrics, PlatformLabel};
+
+/// The API server refuses longer notes.
+const LONGEST_NOTE: usize = 1000;
+/// Conditions that are false where all is well.
+const BAD: [&str; 2] = ["Stalled", "AutoscalingPolicyDegraded"];
+
+/// The status cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("the status cannot be written")]
+pub(crate) struct Error(#[source] Box<kube::Error>);
+
+/// Reports of platforms.
+pub(crate) struct Reporter {
+    client: Client,
+    recorder: Recorder,
+    metrics: Arc<Metrics>,
+}
+
+impl Reporter {
+    pub(crate) fn new(client: Client, identity: &str, metrics: Arc<Metrics>) -> Self {
+        let author = Author { controller: MANAGED_BY.into(), instance: Some(identity.to_owned()) };
+        Self { recorder: Recorder::new(client.clone(), author), client, metrics }
+    }
+
+    /// Writes the status if it has changed, and an event for each condition that has.
+    pub(crate) async fn report(&self, draft: &Draft, status: &TaskPlatformStatus) -> Result<(), Error> {
+        let (name, namespace) = (draft.name().to_owned(), draft.namespace().to_owned());
+        let ready = i64::from(is_true(status, "Ready"));
+        self.metrics.ready.get_or_create(&PlatformLabel { namespace, name }).set(ready);
+        if draft.status() == Some(status) || !self.write(draft, status).await? {
+            return Ok(());
+        }
+        for event in transitions(draft.status(), status) {
+            info!(
+                platform = draft.name(),
+                namespace = draft.namespace(),
+                reason = event.reason,
+                note = event.note,
+                "transition"
+            );
+            if let Err(error) = self.recorder.publish(&event, &draft.object_reference()).await {
+                warn!(%error, "an event could not be written");
+            }
+        }
+        Ok(())
+    }
+
+    /// Only to the TaskPlatform that was looked at, and not to a new one of its name. Whether that one was there.
+    async fn write(&self, draft: &Draft, status: &TaskPlatformStatus) -> Result<bool, Error> {
+        let api: Api<TaskPlatform> = Api::namespaced(self.client.clone(), draft.namespace());
+        let patch = serde_json::from_value(json!([
+            {"op": "test", "path": "/metadata/uid", "value": draft.uid()},
+            {"op": "add", "path": "/status", "value": status},
+        ]));
+        let patch = patch.map_err(|error| Error(Box::new(kube::Error::SerdeError(error))))?;
+        let parameters = PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
+        match api.patch_status(draft.name(), &parameters, &Patch::<TaskPlatform>::Json(patch)).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(false),
+            // The test has failed: this one is gone, another one has its name.
+            Err(kube::Error::Api(answer)) if answer.is_invalid() && answer.message.contains("test") => Ok(false),
+            Err(error) => Err(Error(Box::new(error))),
+        }
+    }
+}
+
+/// An event for each condition whose status has changed and that says something then.
+fn transitions(before: Option<&TaskPlatformStatus>, after: &TaskPlatformStatus) -> Vec<Event> {
+    let before: BTreeMap<&str, &str> = before
+        .into_iter()
+        .flat_map(|status| &status.conditions)
+        .map(|condition| (condition.type_.as_str(), condition.status.as_str()))
+        .collect();
+    let changed = after.conditions.iter().filter(|condition| {
+        let before = before.get(condition.type_.as_str());
+        let is_bad = BAD.contains(&condition.type_.as_str());
+        // At the beginning nothing is ready: that is no news.
+        condition.type_ != "Reconciling"
+            && before.map_or(is_bad && condition.status == "True", |before| *before != condition.status)
+    });
+    changed
+        .map(|condition| {
+            let good = (condition.status == "True") != BAD.contains(&condition.type_.as_str());
+            Event {
+                type_: if good { EventType::Normal } else { EventType::Warning },
+                reason: format!("{}{}", condition.type_, condition.status),
+                note: Some(shortened(&condition.message)),
+                action: "Reconcile".into(),
+                secondary: None,
+            }
+        })
+        .collect()
+}
+
+fn shortened(text: &str) -> String {
+    if text.len() <= LONGEST_NOTE {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(LONGEST_NOTE - '…'.len_utf8())])
+}

@@ -1,0 +1,115 @@
+//! What is kept of an object.
+
+use kube::{Resource, ResourceExt, core::DynamicObject};
+use serde_json::Value;
+use taskplatform_blueprint::{Component, Fingerprint, applied::APPLIED};
+use taskplatform_crds::TaskPlatform;
+
+use super::Watched;
+
+/// An object of a platform: enough to tell whether it is as it was applied, and what is read of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Child {
+    pub(crate) name: Box<str>,
+    pub(crate) uid: Box<str>,
+    /// Versions of one kind can be compared as numbers.
+    pub(crate) version: u64,
+    pub(crate) generation: i64,
+    pub(crate) component: Option<Component>,
+    pub(crate) owners: Box<[Owner]>,
+    /// It is being deleted.
+    pub(crate) ending: bool,
+    /// The digest of what was applied last.
+    pub(crate) applied: Option<Box<str>>,
+    /// What the API server keeps of it; of pods and claims, which are not applied, nothing.
+    pub(crate) kept: Fingerprint,
+    /// What is read of it, as it stands in the object: parts of `spec` and `status`.
+    pub(crate) data: Value,
+}
+
+/// An owner of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) kind: OwnerKind,
+    pub(crate) uid: Box<str>,
+}
+
+/// What an owner is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OwnerKind {
+    TaskPlatform,
+    StatefulSet,
+    Other,
+}
+
+impl Child {
+    pub(super) fn of(watched: Watched, mut object: DynamicObject) -> Self {
+        let kept = match watched {
+            Watched::Object(_) => Fingerprint::of(&object),
+            Watched::Pod | Watched::Claim => Fingerprint::default(),
+        };
+        let data = watched.data(&mut object);
+        let component = object.labels().get("app.kubernetes.io/component");
+        Self {
+            name: object.name_any().into(),
+            uid: object.uid().unwrap_or_default().into(),
+            version: object.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default(),
+            generation: object.metadata.generation.unwrap_or_default(),
+            component: component.and_then(|name| Component::ALL.into_iter().find(|one| one.name() == name)),
+            owners: owners(&object),
+            ending: object.metadata.deletion_timestamp.is_some(),
+            applied: object.annotations().get(APPLIED).map(|digest| digest.as_str().into()),
+            kept,
+            data,
+        }
+    }
+
+    /// Whether two versions differ in nothing that is kept of them.
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        let Self { name, uid, version: _, generation, component, owners, ending, applied, kept, data } = self;
+        name == &other.name
+            && uid == &other.uid
+            && generation == &other.generation
+            && component == &other.component
+            && owners == &other.owners
+            && ending == &other.ending
+            && applied == &other.applied
+            && kept == &other.kept
+            && data == &other.data
+    }
+
+    /// Whether the TaskPlatform of this uid owns it.
+    pub(crate) fn is_owned_by(&self, uid: &str) -> bool {
+        self.owners.iter().any(|owner| *owner.uid == *uid)
+    }
+
+    /// Its IP address: that of a pod that has one and is not about to go.
+    pub(crate) fn address(&self) -> Option<std::net::IpAddr> {
+        if self.ending { None } else { self.data["status"]["podIP"].as_str()?.parse().ok() }
+    }
+
+    /// The Kubernetes node of a pod.
+    pub(crate) fn node(&self) -> Option<&str> {
+        self.data["spec"]["nodeName"].as_str()
+    }
+
+    /// Whether a pod is ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        let conditions = self.data["status"]["conditions"].as_array();
+        conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    }
+}
+
+pub(crate) fn owners(object: &impl ResourceExt) -> Box<[Owner]> {
+    let owners = object.owner_references().iter().map(|owner| Owner {
+        kind: match owner.kind.as_str() {
+            _ if owner.kind == TaskPlatform::kind(&()) && owner.api_version == TaskPlatform::api_version(&()) => {
+                OwnerKind::TaskPlatform
+            }
+            "StatefulSet" => OwnerKind::StatefulSet,
+            _ => OwnerKind::Other,
+        },
+        uid: owner.uid.as_str().into(),
+    });
+    owners.collect()
+}

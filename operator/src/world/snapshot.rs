@@ -1,0 +1,49 @@
+//! A platform's objects at one instant.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use taskplatform_blueprint::{Component, Kind};
+
+use super::{Child, Watched};
+
+/// The objects of one platform, by kind and name.
+pub(super) type Objects = BTreeMap<(Watched, Box<str>), Arc<Child>>;
+
+/// What the API server knew of a platform at one instant. A lap takes it once, at its start; applying answers with what it is then.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(super) objects: Arc<Objects>,
+}
+
+impl Snapshot {
+    /// An object of the platform.
+    pub(crate) fn get(&self, kind: Kind, name: &str) -> Option<&Arc<Child>> {
+        self.objects.get(&(Watched::Object(kind), name.into()))
+    }
+
+    /// Everything of the platform, each with its kind.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Watched, &Arc<Child>)> {
+        self.objects.iter().map(|((watched, _), child)| (*watched, child))
+    }
+
+    /// The claims of the platform's volumes.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = &Arc<Child>> {
+        self.all().filter(|(watched, _)| *watched == Watched::Claim).map(|(_, claim)| claim)
+    }
+
+    /// The pods of a component.
+    pub(crate) fn pods(&self, component: Component) -> impl Iterator<Item = &Arc<Child>> {
+        let pods = self.all().filter(|(watched, _)| *watched == Watched::Pod).map(|(_, pod)| pod);
+        pods.filter(move |pod| pod.component == Some(component))
+    }
+
+    /// Whether anything of a component is left but its volumes.
+    pub(crate) fn has_any(&self, component: Component) -> bool {
+        self.all().any(|(watched, child)| watched != Watched::Claim && child.component == Some(component))
+    }
+
+    /// The same with an object as the API server answered.
+    pub(crate) fn put(&mut self, watched: Watched, child: Arc<Child>) {
+        Arc::make_mut(&mut self.objects).insert((watched, child.name.clone()), child);
+    }
+}

@@ -1,0 +1,174 @@
+//! The objects of all platforms.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures::{Stream, StreamExt, TryStreamExt, channel::mpsc};
+use kube::{
+    Api, Client, ResourceExt,
+    core::DynamicObject,
+    runtime::{
+        WatchStreamExt,
+        reflector::ObjectRef,
+        watcher::{self, Event, watcher},
+    },
+};
+use tokio::sync::watch;
+use tracing::warn;
+
+use super::{Child, Found, Snapshot, Watched, snapshot::Objects};
+
+/// A platform's namespace and name.
+pub(crate) type Place = (String, String);
+
+/// Names each platform one of whose objects has changed.
+pub(crate) type Changes = mpsc::UnboundedSender<ObjectRef<Found>>;
+
+/// The objects of all platforms, as the API server has them.
+#[derive(Default)]
+pub(crate) struct World {
+    places: Mutex<HashMap<Place, Arc<Objects>>>,
+}
+
+impl World {
+    /// Watches everything that platforms are made of. Resolves once every kind has been listed; `unlisted` names those that are not yet.
+    pub(crate) async fn watch(
+        client: &Client,
+        unlisted: &watch::Sender<BTreeSet<Watched>>,
+    ) -> (Arc<Self>, Changes, impl Stream<Item = ObjectRef<Found>> + Send + 'static) {
+        let world = Arc::new(Self::default());
+        let (sender, changed) = mpsc::unbounded();
+        unlisted.send_replace(Watched::all().collect());
+        for watched in Watched::all() {
+            let follow = Arc::clone(&world).follow(client.clone(), watched, sender.clone(), unlisted.clone());
+            tokio::spawn(follow);
+        }
+        let _ = unlisted.subscribe().wait_for(BTreeSet::is_empty).await;
+        (world, sender, changed)
+    }
+
+    async fn follow(
+        self: Arc<Self>,
+        client: Client,
+        watched: Watched,
+        changed: Changes,
+        unlisted: watch::Sender<BTreeSet<Watched>>,
+    ) {
+        let resource = watched.api_resource();
+        let api: Api<DynamicObject> = Api::all_with(client, &resource);
+        // Pages are small: each is held in memory as text and as objects.
+        let config = watcher::Config::default().labels(&watched.labels()).page_size(50);
+        let mut events = watcher(api, config).default_backoff().boxed();
+        let mut listed = BTreeSet::new();
+        loop {
+            let touched = match events.try_next().await {
+                Ok(Some(Event::Apply(object))) => self.remember(watched, object),
+                Ok(Some(Event::Delete(object))) => self.forget(watched, &object),
+                Ok(Some(Event::Init)) => {
+                    listed.clear();
+                    None
+                }
+                Ok(Some(Event::InitApply(object))) => {
+                    listed.insert((object.namespace().unwrap_or_default(), object.name_any()));
+                    self.remember(watched, object)
+                }
+                Ok(Some(Event::InitDone)) => {
+                    self.keep_only(watched, &listed);
+                    unlisted.send_if_modified(|unlisted| unlisted.remove(&watched));
+                    None
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    warn!(
+                        error = crate::describe(&error),
+                        kind = resource.kind,
+                        "the watch broke off, and is taken up again; where it is forbidden, does the operator's ClusterRole allow list and watch?"
+                    );
+                    None
+                }
+            };
+            if let Some((namespace, name)) = touched
+                && changed.unbounded_send(ObjectRef::new(&name).within(&namespace)).is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// What is known of a platform now.
+    pub(crate) fn snapshot(&self, namespace: &str, name: &str) -> Snapshot {
+        let objects = lock(&self.places).get(&(namespace.to_owned(), name.to_owned())).cloned();
+        Snapshot { objects: objects.unwrap_or_default() }
+    }
+
+    /// Remembers what the API server answered.
+    pub(crate) fn remember_answer(&self, watched: Watched, object: DynamicObject) -> Arc<Child> {
+        let place = place_of(&object);
+        let child = Arc::new(Child::of(watched, object));
+        if let Some(place) = place {
+            self.insert(watched, &place, Arc::clone(&child));
+        }
+        child
+    }
+
+    /// Names the platform where the object says anything new.
+    fn remember(&self, watched: Watched, object: DynamicObject) -> Option<Place> {
+        let place = place_of(&object)?;
+        let child = Arc::new(Child::of(watched, object));
+        self.insert(watched, &place, child).then_some(place)
+    }
+
+    /// Unless a newer version is known. True where it says anything new: Patroni notes its position on its pod every few seconds,
+    /// for example, and that is no news.
+    fn insert(&self, watched: Watched, place: &Place, child: Arc<Child>) -> bool {
+        let mut places = lock(&self.places);
+        let objects = Arc::make_mut(places.entry(place.clone()).or_default());
+        let key = (watched, child.name.clone());
+        let news = match objects.get(&key) {
+            Some(known) if known.version >= child.version && known.uid == child.uid => return false,
+            Some(known) => !known.says_the_same(&child),
+            None => true,
+        };
+        objects.insert(key, child);
+        news
+    }
+
+    fn forget(&self, watched: Watched, object: &DynamicObject) -> Option<Place> {
+        let place = place_of(object)?;
+        let mut places = lock(&self.places);
+        let objects = Arc::make_mut(places.get_mut(&place)?);
+        let key = (watched, object.name_any().into());
+        if objects.get(&key).is_some_and(|known| Some(&*known.uid) == object.metadata.uid.as_deref()) {
+            objects.remove(&key);
+        }
+        if objects.is_empty() {
+            places.remove(&place);
+        }
+        Some(place)
+    }
+
+    /// After a new listing, what was not listed is gone.
+    fn keep_only(&self, watched: Watched, listed: &BTreeSet<Place>) {
+        lock(&self.places).retain(|(namespace, _), objects| {
+            let is_gone = |kind: &Watched, name: &str| {
+                *kind == watched && !listed.contains(&(namespace.clone(), name.to_owned()))
+            };
+            if objects.keys().any(|(kind, name)| is_gone(kind, name)) {
+                Arc::make_mut(objects).retain(|(kind, name), _| !is_gone(kind, name));
+            }
+            !objects.is_empty()
+        });
+    }
+}
+
+fn place_of(object: &DynamicObject) -> Option<Place> {
+    let platform = object.labels().get("app.kubernetes.io/instance")?;
+    Some((object.namespace()?, platform.clone()))
+}
+
+/// A thread that panicked leaves the map as it was: each change is one insertion or removal.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
