@@ -248,7 +248,8 @@ fn stateful_set(platform: &Platform, facts: &Facts, name: &str, local: &Value) -
             json!({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory(platform)}}),
         ],
     };
-    pod::stateful_set(platform, platform.database_members(), name, &platform.spec().database.storage, template)
+    let members = facts.database_members_in_use.unwrap_or_default().max(platform.database_members());
+    pod::stateful_set(platform, members, name, &platform.spec().database.storage, template)
 }
 
 fn shared_memory(platform: &Platform) -> String {

@@ -197,6 +197,8 @@ pub struct Facts {
     pub operator_namespace: String,
     /// The instances of the API that run: they stay where the spec does not say how many.
     pub api_instances: Option<i32>,
+    /// Members that the database keeps although the spec wants fewer: one of those beyond it is the primary.
+    pub database_members_in_use: Option<i32>,
     /// Nodes that the cache keeps although the spec wants fewer: they still hold data.
     pub cache_nodes_in_use: Option<i32>,
     /// Nodes that the session store keeps although the spec wants fewer: they still hold data.
@@ -211,6 +213,7 @@ impl Default for Facts {
             requests_per_second: true,
             operator_namespace: "taskplatform-system".to_owned(),
             api_instances: None,
+            database_members_in_use: None,
             cache_nodes_in_use: None,
             sessions_nodes_in_use: None,
         }

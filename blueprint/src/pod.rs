@@ -91,7 +91,8 @@ pub(crate) fn stateful_set(
             "replicas": replicas,
             "revisionHistoryLimit": 3,
             "podManagementPolicy": "Parallel",
-            "updateStrategy": {"type": "RollingUpdate"},
+            // The operator replaces the pods: it knows which of them leads, and that no other stateful part of the platform is at it.
+            "updateStrategy": {"type": "OnDelete"},
             "selector": {"matchLabels": selector(platform.name(), component)},
             // Scaling in keeps volumes: growing again finds the data. A StatefulSet that is deleted keeps them as well: where
             // they are to go with the TaskPlatform, the operator makes that one their owner.

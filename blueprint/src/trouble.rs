@@ -1,5 +1,6 @@
 //! What keeps a pod from being ready, in Kubernetes' own words.
 
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 /// Why a pod is not ready.
@@ -11,14 +12,25 @@ pub struct Trouble {
     pub why: String,
 }
 
-/// What keeps a pod of this status from being ready; nothing of one that is.
-pub fn trouble(status: &Value, is_stopping: bool) -> Option<Trouble> {
+/// A pod that has not stopped so long after it should have is on a node that is lost, or held by a finalizer.
+const OVERDUE: SignedDuration = SignedDuration::from_mins(1);
+
+/// What keeps a pod of this status from being ready; nothing of one that is. `stops_by` is when one that is being deleted should have stopped.
+pub fn trouble(status: &Value, stops_by: Option<Timestamp>, node: Option<&str>, now: Timestamp) -> Option<Trouble> {
     let because = |rank, why: String| Some(Trouble { rank, why });
     let condition = |type_: &str| {
         status["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == type_)
     };
-    if is_stopping {
-        return because(1, "is stopping".into());
+    if let Some(stops_by) = stops_by {
+        let (Some(node), true) = (node, now.duration_since(stops_by) > OVERDUE) else {
+            return because(1, "is stopping".into());
+        };
+        return because(
+            6,
+            format!(
+                "should have stopped by {stops_by}: if its node {node} is lost for good, tell Kubernetes with kubectl taint node {node} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute, or delete the node, and it moves"
+            ),
+        );
     }
     if condition("Ready").is_some_and(|ready| ready["status"] == "True") {
         return None;

@@ -133,6 +133,7 @@ impl Cluster {
             images,
             requests_per_second: self.serves_requests_per_second().await?,
             operator_namespace: self.operator_namespace.clone(),
+            api_instances: instances(platform),
             ..Facts::default()
         })
     }
@@ -226,4 +227,13 @@ fn environment(deployment: &Deployment) -> BTreeMap<String, String> {
         deployment.spec.iter().filter_map(|spec| spec.template.spec.as_ref()).flat_map(|spec| &spec.containers);
     let variables = containers.flat_map(|container| container.env.iter().flatten());
     variables.filter_map(|variable| Some((variable.name.clone(), variable.value.clone()?))).collect()
+}
+
+/// The instances of the API that run.
+fn instances(platform: &[(Kind, DynamicObject)]) -> Option<i32> {
+    let is_api = |object: &DynamicObject| {
+        object.labels().get("app.kubernetes.io/component").is_some_and(|component| component == "api")
+    };
+    let deployment = platform.iter().find(|(kind, object)| *kind == Kind::Deployment && is_api(object));
+    i32::try_from(deployment?.1.data["spec"]["replicas"].as_i64()?).ok()
 }

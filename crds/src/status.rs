@@ -37,6 +37,24 @@ pub struct TaskPlatformStatus {
     /// The workers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerStatus>,
+    /// What goes on in several steps; absent while nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub procedure: Option<ProcedureStatus>,
+    /// The release of the operator that applied the spec last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+}
+
+/// The place of a procedure: what goes on in several steps, one after another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ProcedureStatus {
+    /// What it is, such as Rollout.
+    pub name: String,
+    /// The step that it is at.
+    pub step: String,
+    /// Since when it has been at this step.
+    pub since: String,
 }
 
 impl Default for TaskPlatformStatus {
@@ -52,6 +70,8 @@ impl Default for TaskPlatformStatus {
             cache: None,
             sessions: None,
             worker: None,
+            procedure: None,
+            release: None,
         }
     }
 }

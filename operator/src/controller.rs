@@ -30,11 +30,12 @@ use crate::{
     apply::{Applied, Applier, credentials, credentials::Credentials, ending, predecessor},
     config::Config,
     describe,
-    keepers::{Brief, Keepers, Report},
+    keepers::{Brief, Keepers, Report, seen},
     leader::Stop,
     metrics::{Metrics, Outcome, OutcomeLabel},
     redis,
     status::{self, Hold, Reporter},
+    upgrade::Upgrades,
     world::{Changes, Found, Offers, Snapshot, Watched, World, lock},
 };
 
@@ -89,6 +90,7 @@ struct Context {
     reporter: Reporter,
     facts: Facts,
     offers: Offers,
+    upgrades: Upgrades,
     metrics: Arc<Metrics>,
     /// What is remembered of a platform, by its uid.
     memories: Mutex<HashMap<String, Memory>>,
@@ -155,7 +157,7 @@ impl Context {
         Self {
             world: Arc::clone(world),
             applier: Applier::new(client.clone(), Arc::clone(world), Arc::clone(&metrics)),
-            keepers: Keepers::new(changes),
+            keepers: Keepers::new(client.clone(), changes),
             reporter: Reporter::new(client.clone(), &config.identity, Arc::clone(&metrics)),
             facts: Facts {
                 images: config.images.clone(),
@@ -163,6 +165,7 @@ impl Context {
                 ..Facts::default()
             },
             offers: Offers::default(),
+            upgrades: Upgrades::new(config.upgrades_at_once),
             metrics,
             memories: Mutex::default(),
             client: client.clone(),
@@ -250,7 +253,7 @@ fn validate(platform: &TaskPlatform, draft: Draft) -> Result<Platform, String> {
 }
 
 async fn build(found: &Found, platform: Arc<Platform>, snapshot: Snapshot, context: &Context) -> Result<Action, Error> {
-    let hold = hold(found, &platform);
+    let hold = hold(found, &platform, context);
     let facts = facts(&platform, &snapshot, context).await;
     if hold.is_none() {
         ending::prepare(&context.client, &platform, &found.metadata).await?;
@@ -288,7 +291,11 @@ async fn build(found: &Found, platform: Arc<Platform>, snapshot: Snapshot, conte
             hold: hold.as_ref(),
             requests_per_second: facts.requests_per_second,
         };
-        context.reporter.report(&platform, &status::built(&facts, Timestamp::now())).await?;
+        let status = status::built(&facts, Timestamp::now());
+        if status::is_true(&status, "Ready") && !status::is_true(&status, "Reconciling") {
+            context.upgrades.settled(platform.uid());
+        }
+        context.reporter.report(&platform, &status).await?;
     }
     if !failures.is_empty() {
         return Err(Error::Objects(failures.into_iter().map(|failure| failure.message).collect()));
@@ -298,12 +305,11 @@ async fn build(found: &Found, platform: Arc<Platform>, snapshot: Snapshot, conte
 }
 
 /// Why nothing is to be applied, though the spec can be built.
-fn hold(found: &Found, platform: &Platform) -> Option<Hold> {
-    if found.unknown.is_empty() {
-        platform.spec().paused.then_some(Hold::Paused)
-    } else {
-        Some(Hold::Newer(found.unknown.clone()))
+fn hold(found: &Found, platform: &Platform, context: &Context) -> Option<Hold> {
+    if !found.unknown.is_empty() {
+        return Some(Hold::Newer(found.unknown.clone()));
     }
+    if platform.spec().paused { Some(Hold::Paused) } else { context.upgrades.hold(platform) }
 }
 
 /// The autoscaler needs a number: the scale subresource has none while spec.api.replicas is absent, at the beginning or since somebody has
@@ -332,7 +338,14 @@ async fn facts(platform: &Platform, snapshot: &Snapshot, context: &Context) -> F
         let nodes = replicas(Kind::StatefulSet, cluster.component())?;
         (nodes > cluster.nodes(platform) && !is_drained(platform, report)).then_some(nodes)
     };
+    let members = replicas(Kind::StatefulSet, Component::Database).filter(|members| {
+        let report = observed.database.as_ref().filter(|report| report.generation == platform.generation());
+        let may_shrink = seen(report)
+            .is_some_and(|seen| seen.as_ref().is_ok_and(|cluster| cluster.may_shrink_to(platform.database_members())));
+        *members > platform.database_members() && !may_shrink
+    });
     Facts {
+        database_members_in_use: members,
         requests_per_second: context.offers.requests_per_second(&context.client).await,
         api_instances: replicas(Kind::Deployment, Component::Api),
         cache_nodes_in_use: kept(RedisCluster::Cache, observed.cache.as_ref()),

@@ -10,9 +10,11 @@ mod http;
 mod keepers;
 mod leader;
 mod metrics;
+mod procedure;
 mod redis;
 mod server;
 mod status;
+mod upgrade;
 mod world;
 
 use std::{error::Error, process::ExitCode, sync::Arc};

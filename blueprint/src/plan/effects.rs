@@ -71,7 +71,7 @@ fn restart(object: &Object, running: i64) -> Effect {
     let pods = pods(running);
     match object.component() {
         "database" => Effect::disruptive(format!(
-            "restarts {pods} one after another; when the primary's turn comes, writes wait for a failover of some seconds"
+            "restarts {pods} one after another, the primary last and after a switchover, for which writes wait some seconds"
         )),
         "cache" | "sessions" => Effect::disruptive(format!(
             "restarts {pods} one after another; a master's turn is a failover of some seconds for its part of the keys"

@@ -135,7 +135,9 @@ fn remarks(pods: &[DynamicObject], component: &str) -> Vec<Remark> {
     let of_component =
         pods.iter().filter(|pod| pod.labels().get("app.kubernetes.io/component").is_some_and(|name| name == component));
     let remark = |pod: &DynamicObject| {
-        let why = trouble(&pod.data["status"], pod.metadata.deletion_timestamp.is_some())
+        let stops_by = pod.metadata.deletion_timestamp.as_ref().map(|time| time.0);
+        let node = pod.data["spec"]["nodeName"].as_str();
+        let why = trouble(&pod.data["status"], stops_by, node, Timestamp::now())
             .map(|trouble| trouble.why)
             .or_else(|| restarted(pod))?;
         Some(Remark { pod: pod.name_any(), why })

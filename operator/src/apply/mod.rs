@@ -208,7 +208,7 @@ impl Applier {
 
     fn is_as_applied(&self, desired: &Value, live: &Child) -> bool {
         let digest = desired["metadata"]["annotations"][taskplatform_blueprint::applied::APPLIED].as_str();
-        !live.ending
+        !live.is_ending()
             && live.applied.as_deref() == digest
             && (live.kept.holds(desired) || lock(&self.unkept).get(&live.uid) == Some(&content(&live.kept)))
     }
@@ -229,7 +229,7 @@ impl Applier {
         for (watched, child) in snapshot.all() {
             let Watched::Object(kind) = watched else { continue };
             let is_unwanted = !wanted.contains(&(kind, &child.name));
-            if is_unwanted && child.is_owned_by(platform.uid()) && !child.ending {
+            if is_unwanted && child.is_owned_by(platform.uid()) && !child.is_ending() {
                 self.delete(kind, platform.namespace(), child).await?;
             }
         }

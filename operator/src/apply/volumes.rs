@@ -33,7 +33,7 @@ const SIZE: &str = "/spec/volumeClaimTemplates/0/spec/resources/requests/storage
 /// since the claim has changed or gone is no failure.
 pub(super) async fn disown(client: &Client, platform: &Platform, snapshot: &Snapshot) -> Result<(), Error> {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), platform.namespace());
-    for claim in snapshot.claims().filter(|claim| !claim.ending && claim.is_owned_by(platform.uid())) {
+    for claim in snapshot.claims().filter(|claim| !claim.is_ending() && claim.is_owned_by(platform.uid())) {
         let change = json!({"metadata": {"uid": claim.uid, "resourceVersion": claim.version.to_string(), "ownerReferences": []}});
         match api.patch_metadata(&claim.name, &by_operator(), &Patch::Merge(change)).await {
             Ok(_) => info!(claim = &*claim.name, namespace = platform.namespace(), "the volume belongs to nobody"),
@@ -74,7 +74,7 @@ fn is_smaller(claim: &Child, wanted: &str) -> bool {
     let size = |text: &str| text.parse::<Size>().ok();
     let asked = claim.data["spec"]["resources"]["requests"]["storage"].as_str().and_then(size);
     let is_bound = claim.data["status"]["phase"] == "Bound";
-    !claim.ending && is_bound && asked.zip(size(wanted)).is_some_and(|(asked, wanted)| asked < wanted)
+    !claim.is_ending() && is_bound && asked.zip(size(wanted)).is_some_and(|(asked, wanted)| asked < wanted)
 }
 
 /// Whether the StatefulSet claims another size than it is to.

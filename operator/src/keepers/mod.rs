@@ -7,6 +7,7 @@ mod pace;
 pub(crate) mod patroni;
 pub(crate) mod pgbouncer;
 mod redis_cluster;
+mod rollout;
 
 use std::{
     collections::HashMap,
@@ -14,8 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kube::runtime::reflector::ObjectRef;
-use taskplatform_blueprint::{Platform, RedisCluster};
+use kube::{Client, runtime::reflector::ObjectRef};
+use serde_json::Value;
+use taskplatform_blueprint::{Kind, Platform, RedisCluster};
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -25,8 +27,9 @@ use tokio::{
 use crate::{
     apply::credentials::Credentials,
     http::Http,
+    procedure::rollout::Step,
     redis,
-    world::{Changes, Snapshot, lock},
+    world::{Changes, Snapshot, Watched, lock},
 };
 use pace::{Mood, Pace};
 
@@ -58,11 +61,18 @@ impl Brief {
             || self.may_act != before.may_act
             || self.credentials != before.credentials
             || self.pods().ne(before.pods())
+            || self.templates().ne(before.templates())
     }
 
     fn pods(&self) -> impl Iterator<Item = (&str, Option<std::net::IpAddr>, bool)> {
-        let pods = self.snapshot.all().filter(|(watched, _)| *watched == crate::world::Watched::Pod);
-        pods.map(|(_, pod)| (&*pod.name, pod.address(), pod.is_ready()))
+        let pods = self.snapshot.all().filter(|(watched, _)| *watched == Watched::Pod);
+        pods.map(|(_, pod)| (&*pod.uid, pod.address(), pod.is_ready()))
+    }
+
+    /// The templates of the stateful parts, and how many pods they are to have.
+    fn templates(&self) -> impl Iterator<Item = (&Value, &Value)> {
+        let sets = self.snapshot.all().filter(|(watched, _)| *watched == Watched::Object(Kind::StatefulSet));
+        sets.map(|(_, set)| (&set.data["spec"]["replicas"], &set.data["status"]["updateRevision"]))
     }
 }
 
@@ -85,12 +95,14 @@ pub(crate) struct Observed {
     pub(crate) cache: Option<Arc<Report<redis::Health>>>,
     pub(crate) sessions: Option<Arc<Report<redis::Health>>>,
     pub(crate) gateway: Option<Arc<Report<()>>>,
+    /// The step of a rollout, while there is one.
+    pub(crate) rollout: Option<Arc<Report<Option<Step>>>>,
 }
 
 impl Observed {
     /// Whether every keeper has looked.
     pub(crate) const fn is_complete(&self) -> bool {
-        let Self { database, poolers, cache, sessions, gateway } = self;
+        let Self { database, poolers, cache, sessions, gateway, rollout: _ } = self;
         database.is_some() && poolers.is_some() && cache.is_some() && sessions.is_some() && gateway.is_some()
     }
 }
@@ -116,7 +128,8 @@ pub(crate) struct Keepers {
     changes: Changes,
     http: Http,
     leads_since: Instant,
-    limits: [Arc<Semaphore>; 5],
+    limits: [Arc<Semaphore>; 6],
+    client: Client,
     tended: Mutex<HashMap<String, Tended>>,
 }
 
@@ -128,13 +141,14 @@ struct Tended {
 }
 
 impl Keepers {
-    pub(crate) fn new(changes: Changes) -> Self {
+    pub(crate) fn new(client: Client, changes: Changes) -> Self {
         Self {
             changes,
             http: Http::default(),
             leads_since: Instant::now(),
             limits: std::array::from_fn(|_| Arc::new(Semaphore::new(AT_ONCE))),
             tended: Mutex::default(),
+            client,
         }
     }
 
@@ -173,7 +187,7 @@ impl Keepers {
     }
 
     fn begin(&self, brief: Brief) -> Tended {
-        let [database, pooler, cache, sessions, gateway] = &self.limits;
+        let [database, pooler, cache, sessions, gateway, rollout] = &self.limits;
         let (brief, observed) = (watch::Sender::new(Arc::new(brief)), Arc::default());
         let mut loops = JoinSet::new();
         let begin = |limit: &Arc<Semaphore>| Tending {
@@ -188,6 +202,8 @@ impl Keepers {
         loops.spawn(begin(cache).keep(redis_cluster::Nodes::of(RedisCluster::Cache), |all| &mut all.cache));
         loops.spawn(begin(sessions).keep(redis_cluster::Nodes::of(RedisCluster::Sessions), |all| &mut all.sessions));
         loops.spawn(begin(gateway).keep(gateway::Gateway::new(self.http.clone()), |all| &mut all.gateway));
+        let rolling = rollout::Rollout::new(self.client.clone(), self.http.clone());
+        loops.spawn(begin(rollout).keep(rolling, |all| &mut all.rollout));
         Tended { brief, observed, _loops: loops }
     }
 }

@@ -25,23 +25,11 @@ impl Keeper for Nodes {
 
     /// Forms or heals the cluster of these pods; nothing while there are none.
     async fn look(&mut self, brief: &Brief) -> Seen<Health> {
-        let pods = brief.snapshot.pods(self.0.component());
-        let members: Vec<Member> = pods.filter_map(|pod| member(pod)).collect();
-        let password = brief.credentials.get(self.0.password_key())?;
-        if members.is_empty() {
-            return None;
+        if !brief.may_act {
+            return look(brief, self.0).await;
         }
-        let count = |number: i32| u16::try_from(number).unwrap_or(u16::MAX);
-        let target = Target {
-            shards: count(self.0.shards(&brief.platform)),
-            replicas_per_shard: count(self.0.replicas_per_shard(&brief.platform)),
-        };
-        let look = if brief.may_act {
-            redis::reconcile(&members, &target, password).await
-        } else {
-            redis::look(&members, &target, password).await
-        };
-        Some(look.map_err(|error| describe(&error)))
+        let (members, target, password) = cluster(brief, self.0)?;
+        Some(redis::reconcile(&members, &target, password).await.map_err(|error| describe(&error)))
     }
 
     fn mood(health: &Health) -> Mood {
@@ -51,6 +39,24 @@ impl Keeper for Nodes {
             State::Degraded { .. } => Mood::Troubled,
         }
     }
+}
+
+/// How a cluster is; nothing is changed.
+pub(super) async fn look(brief: &Brief, which: RedisCluster) -> Seen<Health> {
+    let (members, target, password) = cluster(brief, which)?;
+    Some(redis::look(&members, &target, password).await.map_err(|error| describe(&error)))
+}
+
+/// The members that have addresses, what they are to be, and their password.
+fn cluster(brief: &Brief, which: RedisCluster) -> Option<(Vec<Member>, Target, &str)> {
+    let members: Vec<Member> = brief.snapshot.pods(which.component()).filter_map(|pod| member(pod)).collect();
+    let password = brief.credentials.get(which.password_key())?;
+    let count = |number: i32| u16::try_from(number).unwrap_or(u16::MAX);
+    let target = Target {
+        shards: count(which.shards(&brief.platform)),
+        replicas_per_shard: count(which.replicas_per_shard(&brief.platform)),
+    };
+    (!members.is_empty()).then_some((members, target, password))
 }
 
 fn member(pod: &Child) -> Option<Member> {

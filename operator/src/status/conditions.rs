@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use taskplatform_blueprint::{Component, Draft};
+use taskplatform_crds::ProcedureStatus;
 
 use super::{
-    Facts, Hold,
+    Facts, Hold, RELEASE,
     verdict::{self, Verdict},
 };
 use crate::world::Child;
@@ -77,7 +78,12 @@ impl Conditions {
     }
 
     /// Reconciling: something is still on its way to what the spec says.
-    pub(super) fn settled(&mut self, facts: &Facts<'_>, verdicts: &[(Component, Verdict)]) {
+    pub(super) fn settled(
+        &mut self,
+        facts: &Facts<'_>,
+        verdicts: &[(Component, Verdict)],
+        late: Option<&ProcedureStatus>,
+    ) {
         let failure = facts.failures.first();
         let unready = verdicts.iter().find_map(|(component, verdict)| Some((component, verdict.as_ref().err()?)));
         match (facts.hold, failure, unready) {
@@ -88,9 +94,25 @@ impl Conditions {
             (Some(Hold::Newer(_)), ..) => {
                 self.set("Reconciling", "False", "NewerSpec", "Nothing is applied: see Stalled.")
             }
+            (Some(Hold::OlderOperator(_)), ..) => {
+                self.set("Reconciling", "False", "OlderOperator", "Nothing is applied: see Stalled.");
+            }
+            (Some(Hold::UpgradeWaits), ..) => {
+                let message = format!(
+                    "the operator is of release {RELEASE} now: this platform follows when those before it have settled (UPGRADES_AT_ONCE). What runs is looked after meanwhile."
+                );
+                self.set("Reconciling", "True", "UpgradeWaits", &message);
+            }
             (None, Some(failure), _) => {
                 let messages: Vec<&str> = facts.failures.iter().map(|failure| failure.message.as_str()).collect();
                 self.set("Reconciling", "True", failure.reason, &messages.join("; "));
+            }
+            (None, None, Some(_)) if let Some(late) = late => {
+                let message = format!(
+                    "{} since {}: look at that pod's log and events. Taking back the last change of the spec takes back what was rolled out",
+                    late.step, late.since
+                );
+                self.set("Reconciling", "True", "RolloutStuck", &message);
             }
             (None, None, Some((component, (reason, message)))) => {
                 self.set("Reconciling", "True", reason, &format!("{component}: {message}"));
@@ -101,14 +123,23 @@ impl Conditions {
 
     /// Stalled: it takes a person to go on.
     pub(super) fn stalled(&mut self, hold: Option<&Hold>) {
-        if let Some(Hold::Newer(fields)) = hold {
-            let message = format!(
-                "the spec has fields that this operator does not know ({}): upgrade the operator to the release of its definition. What runs is looked after; nothing is applied until then.",
-                fields.join(", ")
-            );
-            self.set("Stalled", "True", "NewerSpec", &message);
-        } else {
-            self.set("Stalled", "False", "Valid", "The spec can be built.");
+        match hold {
+            Some(Hold::Newer(fields)) => {
+                let message = format!(
+                    "the spec has fields that this operator does not know ({}): upgrade the operator to the release of its definition. What runs is looked after; nothing is applied until then.",
+                    fields.join(", ")
+                );
+                self.set("Stalled", "True", "NewerSpec", &message);
+            }
+            Some(Hold::OlderOperator(release)) => {
+                let message = format!(
+                    "release {release} of the operator has applied it, and this one is {RELEASE}: it takes nothing back. Upgrade the operator or, to go back all the same, empty status.release (kubectl patch --subresource=status). What runs is looked after."
+                );
+                self.set("Stalled", "True", "OlderOperator", &message);
+            }
+            Some(Hold::Paused | Hold::UpgradeWaits) | None => {
+                self.set("Stalled", "False", "Valid", "The spec can be built.");
+            }
         }
     }
 

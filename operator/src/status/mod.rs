@@ -13,6 +13,7 @@ use taskplatform_crds::{ApiStatus, GatewayStatus, TaskPlatformStatus, WorkerStat
 use crate::{
     apply::Failure,
     keepers::{Observed, seen},
+    procedure::{self, rollout},
     world::Snapshot,
 };
 
@@ -30,7 +31,14 @@ pub(crate) enum Hold {
     Newer(Vec<String>),
     /// The user said so.
     Paused,
+    /// A later release of the operator has applied it: an older one takes nothing back.
+    OlderOperator(String),
+    /// The operator was upgraded, and other platforms come first.
+    UpgradeWaits,
 }
+
+/// This release of the operator.
+pub(crate) const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
 /// What the status of a platform follows from.
 pub(crate) struct Facts<'a> {
@@ -55,7 +63,7 @@ pub(crate) fn built(facts: &Facts<'_>, now: Timestamp) -> TaskPlatformStatus {
     let (api, gateway) = (workload(Kind::Deployment, Component::Api), workload(Kind::Deployment, Component::Gateway));
     let worker = workload(Kind::Deployment, Component::Worker);
 
-    let pods = |component| Pods(snapshot.pods(component).map(|pod| &**pod).collect());
+    let pods = |component| Pods { pods: snapshot.pods(component).map(|pod| &**pod).collect(), now };
     let most_lag = i64::try_from(platform.spec().database.max_replica_lag.as_bytes()).unwrap_or(i64::MAX);
     let (patroni, poolers) = (seen(observed.database.as_ref()), seen(observed.poolers.as_ref()));
     let (cache_seen, sessions_seen) = (seen(observed.cache.as_ref()), seen(observed.sessions.as_ref()));
@@ -69,9 +77,16 @@ pub(crate) fn built(facts: &Facts<'_>, now: Timestamp) -> TaskPlatformStatus {
         (Component::Gateway, verdict::of_workload(&gateway, &pods(Component::Gateway))),
     ];
 
+    let rollout = seen(observed.rollout.as_ref()).and_then(|step| step.as_ref().ok()?.as_ref());
+    let procedure = rollout.map(|step| procedure::place(platform, rollout::NAME, step.to_string(), now));
+
     let mut conditions = Conditions::of(platform, now);
     conditions.serving(seen(observed.gateway.as_ref()), &verdicts);
-    conditions.settled(facts, &verdicts);
+    conditions.settled(
+        facts,
+        &verdicts,
+        procedure.as_ref().filter(|place| procedure::is_late(place, rollout::DEADLINE, now)),
+    );
     conditions.stalled(facts.hold);
     for (component, verdict) in &verdicts {
         conditions.component(*component, verdict);
@@ -97,6 +112,12 @@ pub(crate) fn built(facts: &Facts<'_>, now: Timestamp) -> TaskPlatformStatus {
         cache: Some(parts::redis(cache.ready(), cache_seen)),
         sessions: Some(parts::redis(sessions.ready(), sessions_seen)),
         worker: Some(WorkerStatus { ready: worker.ready() }),
+        procedure,
+        release: if facts.hold.is_none() {
+            Some(RELEASE.to_owned())
+        } else {
+            platform.status().and_then(|status| status.release.clone())
+        },
     }
 }
 

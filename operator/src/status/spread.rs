@@ -44,7 +44,8 @@ pub(super) fn lost_with_a_node(snapshot: &Snapshot, observed: &Observed) -> BTre
 
 /// The node of all pods of a component that has more than one.
 fn all_on_one(snapshot: &Snapshot, component: Component) -> Option<(&str, usize)> {
-    let nodes: Vec<&str> = snapshot.pods(component).filter(|pod| !pod.ending).filter_map(|pod| pod.node()).collect();
+    let nodes: Vec<&str> =
+        snapshot.pods(component).filter(|pod| !pod.is_ending()).filter_map(|pod| pod.node()).collect();
     let first = *nodes.first()?;
     (nodes.len() > 1 && nodes.iter().all(|node| *node == first)).then_some((first, nodes.len()))
 }

@@ -1,5 +1,6 @@
 //! Whether a component is as it should be; if not, why, and on which pod.
 
+use jiff::Timestamp;
 use taskplatform_blueprint::{Kind, trouble};
 
 use crate::{
@@ -19,12 +20,14 @@ pub(super) struct Workload {
     ready: i64,
     /// Every pod is of the latest template.
     rolled_out: bool,
+    /// What the API server answered where it did not let a pod be made: a quota, a limit, a policy.
+    refusal: Option<String>,
 }
 
 impl Workload {
     pub(super) fn of(snapshot: &Snapshot, kind: Kind, name: &str) -> Self {
         let Some(object) = snapshot.get(kind, name) else {
-            return Self { desired: 0, existing: 0, ready: 0, rolled_out: false };
+            return Self { desired: 0, existing: 0, ready: 0, rolled_out: false, refusal: None };
         };
         let status = |field: &str| object.data["status"][field].as_i64().unwrap_or(0);
         let desired = object.data["spec"]["replicas"].as_i64().unwrap_or(1);
@@ -32,7 +35,9 @@ impl Workload {
         let existing = status("replicas");
         // A rolling update of a Deployment ends when the pods of the former template are gone.
         let rolled_out = current && status("updatedReplicas") == desired && existing == desired;
-        Self { desired, existing, ready: status("readyReplicas").min(desired), rolled_out }
+        let refusal = refusal(object).or_else(|| snapshot.refusal(name)).filter(|_| existing < desired);
+        let refusal = refusal.map(str::to_owned);
+        Self { desired, existing, ready: status("readyReplicas").min(desired), rolled_out, refusal }
     }
 
     pub(super) fn ready(&self) -> String {
@@ -44,9 +49,19 @@ impl Workload {
     }
 }
 
+/// What a Deployment says of pods that it may not make.
+fn refusal(workload: &Child) -> Option<&str> {
+    let conditions = workload.data["status"]["conditions"].as_array();
+    let failure = conditions.into_iter().flatten().find(|condition| condition["type"] == "ReplicaFailure")?;
+    if failure["status"] == "True" { failure["message"].as_str() } else { None }
+}
+
 pub(super) fn of_workload(workload: &Workload, pods: &Pods) -> Verdict {
     if workload.is_complete() {
         return Ok(format!("{} pods are ready.", workload.ready()));
+    }
+    if let Some(refusal) = &workload.refusal {
+        return Err(("PodsRefused", format!("{} pods are ready: {refusal}", workload.ready())));
     }
     let reason = if workload.ready < workload.desired || workload.desired == 0 { "PodsNotReady" } else { "RollingOut" };
     Err((reason, format!("{} pods are ready{}", workload.ready(), pods.trouble())))
@@ -132,12 +147,18 @@ fn list(items: &[String]) -> String {
 }
 
 /// Of the component's pods, what keeps them from being ready.
-pub(super) struct Pods<'a>(pub(super) Vec<&'a Child>);
+pub(super) struct Pods<'a> {
+    pub(super) pods: Vec<&'a Child>,
+    pub(super) now: Timestamp,
+}
 
 impl Pods<'_> {
     /// The worst, after a colon; nothing where nothing is known.
     fn trouble(&self) -> String {
-        let troubles = self.0.iter().filter_map(|pod| Some((&pod.name, trouble(&pod.data["status"], pod.ending)?)));
+        let troubles = self
+            .pods
+            .iter()
+            .filter_map(|pod| Some((&pod.name, trouble(&pod.data["status"], pod.ends_by, pod.node(), self.now)?)));
         let worst = troubles.max_by_key(|(_, trouble)| trouble.rank);
         worst.map_or_else(String::new, |(pod, trouble)| format!(": {pod} {}", trouble.why))
     }

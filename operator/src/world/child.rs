@@ -1,5 +1,6 @@
 //! What is kept of an object.
 
+use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt, core::DynamicObject};
 use serde_json::Value;
 use taskplatform_blueprint::{Component, Fingerprint, applied::APPLIED};
@@ -17,8 +18,10 @@ pub(crate) struct Child {
     pub(crate) generation: i64,
     pub(crate) component: Option<Component>,
     pub(crate) owners: Box<[Owner]>,
-    /// It is being deleted.
-    pub(crate) ending: bool,
+    /// When it should be gone, where it is being deleted.
+    pub(crate) ends_by: Option<Timestamp>,
+    /// Of a pod of a StatefulSet: the revision of the template that it was made from.
+    pub(crate) revision: Option<Box<str>>,
     /// The digest of what was applied last.
     pub(crate) applied: Option<Box<str>>,
     /// What the API server keeps of it; of pods and claims, which are not applied, nothing.
@@ -46,18 +49,19 @@ impl Child {
     pub(super) fn of(watched: Watched, mut object: DynamicObject) -> Self {
         let kept = match watched {
             Watched::Object(_) => Fingerprint::of(&object),
-            Watched::Pod | Watched::Claim => Fingerprint::default(),
+            Watched::Pod | Watched::Claim | Watched::Refusal => Fingerprint::default(),
         };
         let data = watched.data(&mut object);
         let component = object.labels().get("app.kubernetes.io/component");
         Self {
-            name: object.name_any().into(),
+            name: watched.name_of(&object).into(),
             uid: object.uid().unwrap_or_default().into(),
             version: object.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default(),
             generation: object.metadata.generation.unwrap_or_default(),
             component: component.and_then(|name| Component::ALL.into_iter().find(|one| one.name() == name)),
             owners: owners(&object),
-            ending: object.metadata.deletion_timestamp.is_some(),
+            ends_by: object.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+            revision: object.labels().get("controller-revision-hash").map(|revision| revision.as_str().into()),
             applied: object.annotations().get(APPLIED).map(|digest| digest.as_str().into()),
             kept,
             data,
@@ -66,13 +70,15 @@ impl Child {
 
     /// Whether two versions differ in nothing that is kept of them.
     pub(super) fn says_the_same(&self, other: &Self) -> bool {
-        let Self { name, uid, version: _, generation, component, owners, ending, applied, kept, data } = self;
+        let Self { name, uid, version: _, generation, component, owners, ends_by, revision, applied, kept, data } =
+            self;
         name == &other.name
             && uid == &other.uid
             && generation == &other.generation
             && component == &other.component
             && owners == &other.owners
-            && ending == &other.ending
+            && ends_by == &other.ends_by
+            && revision == &other.revision
             && applied == &other.applied
             && kept == &other.kept
             && data == &other.data
@@ -83,9 +89,14 @@ impl Child {
         self.owners.iter().any(|owner| *owner.uid == *uid)
     }
 
+    /// Whether it is being deleted.
+    pub(crate) const fn is_ending(&self) -> bool {
+        self.ends_by.is_some()
+    }
+
     /// Its IP address: that of a pod that has one and is not about to go.
     pub(crate) fn address(&self) -> Option<std::net::IpAddr> {
-        if self.ending { None } else { self.data["status"]["podIP"].as_str()?.parse().ok() }
+        if self.is_ending() { None } else { self.data["status"]["podIP"].as_str()?.parse().ok() }
     }
 
     /// The Kubernetes node of a pod.

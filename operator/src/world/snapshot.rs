@@ -37,6 +37,11 @@ impl Snapshot {
         pods.filter(move |pod| pod.component == Some(component))
     }
 
+    /// What the API server answered last to a StatefulSet that wanted to make a pod.
+    pub(crate) fn refusal(&self, set: &str) -> Option<&str> {
+        self.objects.get(&(Watched::Refusal, set.into()))?.data["message"].as_str()
+    }
+
     /// Whether anything of a component is left but its volumes.
     pub(crate) fn has_any(&self, component: Component) -> bool {
         self.all().any(|(watched, child)| watched != Watched::Claim && child.component == Some(component))

@@ -12,7 +12,7 @@ use kube::{
     runtime::{
         WatchStreamExt,
         reflector::ObjectRef,
-        watcher::{self, Event, watcher},
+        watcher::{Event, watcher},
     },
 };
 use tokio::sync::watch;
@@ -58,9 +58,7 @@ impl World {
     ) {
         let resource = watched.api_resource();
         let api: Api<DynamicObject> = Api::all_with(client, &resource);
-        // Pages are small: each is held in memory as text and as objects.
-        let config = watcher::Config::default().labels(&watched.labels()).page_size(50);
-        let mut events = watcher(api, config).default_backoff().boxed();
+        let mut events = watcher(api, watched.config()).default_backoff().boxed();
         let mut listed = BTreeSet::new();
         loop {
             let touched = match events.try_next().await {
@@ -71,7 +69,7 @@ impl World {
                     None
                 }
                 Ok(Some(Event::InitApply(object))) => {
-                    listed.insert((object.namespace().unwrap_or_default(), object.name_any()));
+                    listed.insert((object.namespace().unwrap_or_default(), watched.name_of(&object)));
                     self.remember(watched, object)
                 }
                 Ok(Some(Event::InitDone)) => {
@@ -105,7 +103,7 @@ impl World {
 
     /// Remembers what the API server answered.
     pub(crate) fn remember_answer(&self, watched: Watched, object: DynamicObject) -> Arc<Child> {
-        let place = place_of(&object);
+        let place = watched.place_of(&object);
         let child = Arc::new(Child::of(watched, object));
         if let Some(place) = place {
             self.insert(watched, &place, Arc::clone(&child));
@@ -115,7 +113,7 @@ impl World {
 
     /// Names the platform where the object says anything new.
     fn remember(&self, watched: Watched, object: DynamicObject) -> Option<Place> {
-        let place = place_of(&object)?;
+        let place = watched.place_of(&object)?;
         let child = Arc::new(Child::of(watched, object));
         self.insert(watched, &place, child).then_some(place)
     }
@@ -136,10 +134,10 @@ impl World {
     }
 
     fn forget(&self, watched: Watched, object: &DynamicObject) -> Option<Place> {
-        let place = place_of(object)?;
+        let place = watched.place_of(object)?;
         let mut places = lock(&self.places);
         let objects = Arc::make_mut(places.get_mut(&place)?);
-        let key = (watched, object.name_any().into());
+        let key = (watched, watched.name_of(object).into());
         if objects.get(&key).is_some_and(|known| Some(&*known.uid) == object.metadata.uid.as_deref()) {
             objects.remove(&key);
         }
@@ -161,11 +159,6 @@ impl World {
             !objects.is_empty()
         });
     }
-}
-
-fn place_of(object: &DynamicObject) -> Option<Place> {
-    let platform = object.labels().get("app.kubernetes.io/instance")?;
-    Some((object.namespace()?, platform.clone()))
 }
 
 /// A thread that panicked leaves the map as it was: each change is one insertion or removal.

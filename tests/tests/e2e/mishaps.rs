@@ -69,7 +69,10 @@ async fn restarts_until(platform: &Platform, max_connections: &str) -> Result<BT
         if done && settled {
             return Ok(starts.into_iter().map(|(pod, starts)| (pod, starts.len() - 1)).collect());
         }
-        ensure!(began.elapsed() < Duration::from_secs(120), "not {max_connections} everywhere after two minutes: {starts:?}");
+        ensure!(
+            began.elapsed() < Duration::from_secs(120),
+            "not {max_connections} everywhere after two minutes: {starts:?}"
+        );
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
@@ -173,7 +176,10 @@ async fn what_is_anothers_is_left_alone_and_told() -> Result<()> {
             Ok(condition.message)
         })
         .await?;
-        ensure!(reason.contains("ConfigMap e2e-taken-gateway") && reason.contains("was not made by this operator"), "{reason}");
+        ensure!(
+            reason.contains("ConfigMap e2e-taken-gateway") && reason.contains("was not made by this operator"),
+            "{reason}"
+        );
         let kept = maps.get("e2e-taken-gateway").await?;
         ensure!(kept.data == theirs.data && kept.owner_references().is_empty(), "{kept:?}");
 

@@ -55,6 +55,12 @@ impl Cluster {
         self.members.iter().find(|member| member.leads && member.state == "running")
     }
 
+    /// Whether the members beyond so many may go: none of them leads.
+    pub(crate) fn may_shrink_to(&self, members: i32) -> bool {
+        self.primary()
+            .is_some_and(|primary| super::plan::ordinal(&primary.pod).is_some_and(|ordinal| ordinal < members))
+    }
+
     /// Replicas that stream from the primary and are at most so many bytes behind.
     pub(crate) fn streaming(&self, most: i64) -> usize {
         self.members.iter().filter(|member| member.streams() && member.lag.is_none_or(|lag| lag <= most)).count()

@@ -3,12 +3,12 @@
 mod cluster;
 mod plan;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use taskplatform_blueprint::{Component, credential_keys, dynamic_configuration, ports};
+use taskplatform_blueprint::{Component, Platform, credential_keys, dynamic_configuration, ports};
 use tracing::info;
 
 use cluster::Pending;
@@ -19,12 +19,14 @@ use crate::{
     apply::credentials::Credentials,
     describe,
     http::{Answer, Error as HttpError, Http},
-    world::Child,
+    procedure::rollout::Roles,
 };
 use plan::Step;
 
 /// Patroni answers from memory, but its loop may hold it up for a moment.
 const TIMEOUT: Duration = Duration::from_secs(4);
+/// Patroni itself answers after 20 s that it does not know how a switchover went.
+const SWITCH_OVER: Duration = Duration::from_secs(25);
 /// A restart of PostgreSQL waits for its last checkpoint.
 const RESTART: Duration = Duration::from_mins(1);
 
@@ -51,15 +53,11 @@ impl Keeper for Members {
 
     /// Asks the pods in turn until one answers, then brings the shared settings up to date. Nothing while no pod answers.
     async fn look(&mut self, brief: &Brief) -> Seen<Cluster> {
-        let authorization = authorization(&brief.credentials)?;
-        let pods: Vec<&Arc<Child>> = brief.snapshot.pods(Component::Database).collect();
-        for address in pods.iter().filter_map(|pod| pod.address()) {
-            let patroni = Patroni { http: &self.0, address, authorization: &authorization };
-            if let Ok(cluster) = patroni.observe().await {
-                return Some(patroni.look_after(brief, cluster, &pods).await.map_err(|error| describe(&error)));
-            }
-        }
-        None
+        let (cluster, patroni) = match observe(&self.0, brief).await? {
+            Ok(observed) => observed,
+            Err(error) => return Some(Err(error)),
+        };
+        Some(patroni.look_after(brief, cluster).await.map_err(|error| describe(&error)))
     }
 
     fn mood(cluster: &Cluster) -> Mood {
@@ -70,10 +68,45 @@ impl Keeper for Members {
     }
 }
 
+/// Who leads, and who could next, by what a member says now.
+pub(super) async fn roles(http: &Http, brief: &Brief) -> Roles {
+    let members = match observe(http, brief).await {
+        Some(Ok((cluster, _))) => cluster.members,
+        Some(Err(error)) => return Roles::Unsettled(error),
+        None => return Roles::Unsettled("no member answers".to_owned()),
+    };
+    plan::roles(&members, most_lag(&brief.platform), brief.platform.database_members())
+}
+
+/// Has a replica take over from the primary in order.
+pub(super) async fn hand_over(http: &Http, brief: &Brief, from: &str, to: &str) -> Result<(), String> {
+    let Some(observed) = observe(http, brief).await else { return Err("no member of PostgreSQL answers".to_owned()) };
+    let (_, patroni) = observed?;
+    patroni.switch_over(from, to).await.map_err(|error| describe(&error))
+}
+
+/// How far behind a replica may be, in bytes.
+fn most_lag(platform: &Platform) -> i64 {
+    i64::try_from(platform.spec().database.max_replica_lag.as_bytes()).unwrap_or(i64::MAX)
+}
+
+/// The first member that answers, and what it says; nothing while none does.
+async fn observe<'a>(http: &'a Http, brief: &Brief) -> Option<Result<(Cluster, Patroni<'a>), String>> {
+    let authorization = authorization(&brief.credentials)?;
+    let addresses = brief.snapshot.pods(Component::Database).filter_map(|pod| pod.address());
+    for address in addresses {
+        let patroni = Patroni { http, address, authorization: authorization.clone() };
+        if let Ok(cluster) = patroni.observe().await {
+            return Some(Ok((cluster, patroni)));
+        }
+    }
+    None
+}
+
 struct Patroni<'a> {
     http: &'a Http,
     address: IpAddr,
-    authorization: &'a str,
+    authorization: String,
 }
 
 impl Patroni<'_> {
@@ -83,31 +116,43 @@ impl Patroni<'_> {
         Ok(Cluster::read(&cluster.json(), &history.map(|history| history.json()).unwrap_or_default()))
     }
 
-    async fn look_after(&self, brief: &Brief, mut cluster: Cluster, pods: &[&Arc<Child>]) -> Result<Cluster, Error> {
+    async fn look_after(&self, brief: &Brief, mut cluster: Cluster) -> Result<Cluster, Error> {
+        let platform = &brief.platform;
         let answer = self.send(Method::GET, self.address, "config", None, TIMEOUT, "show its configuration").await?;
-        let steps = plan::plan(&cluster, &answer.json(), &dynamic_configuration(&brief.platform));
+        let wanted = plan::Wanted {
+            configuration: &dynamic_configuration(platform),
+            members: platform.database_members(),
+            most_lag: most_lag(platform),
+        };
+        let steps = plan::plan(&cluster, &answer.json(), &wanted);
         for step in steps.iter().filter(|_| brief.may_act) {
-            info!(platform = brief.platform.name(), namespace = brief.platform.namespace(), %step, "looking after PostgreSQL");
-            self.execute(step, pods).await?;
+            info!(platform = platform.name(), namespace = platform.namespace(), %step, "looking after PostgreSQL");
+            self.execute(step, brief).await?;
         }
         cluster.doing = steps.iter().map(ToString::to_string).collect();
         Ok(cluster)
     }
 
-    async fn execute(&self, step: &Step, pods: &[&Arc<Child>]) -> Result<(), Error> {
+    async fn execute(&self, step: &Step, brief: &Brief) -> Result<(), Error> {
         match step {
             Step::Configure { change } => {
                 let action = "change its configuration";
-                self.send(Method::PATCH, self.address, "config", Some(change), TIMEOUT, action).await?;
+                self.send(Method::PATCH, self.address, "config", Some(change), TIMEOUT, action).await.map(drop)
             }
             Step::Restart { pod, pending } => {
-                let address = pods.iter().find(|child| *child.name == **pod).and_then(|child| child.address());
-                if let Some(address) = address {
-                    self.restart(address, pending).await?;
+                let mut pods = brief.snapshot.pods(Component::Database);
+                match pods.find(|child| *child.name == **pod).and_then(|child| child.address()) {
+                    Some(address) => self.restart(address, pending).await,
+                    None => Ok(()),
                 }
             }
+            Step::SwitchOver { from, to } => self.switch_over(from, to).await,
         }
-        Ok(())
+    }
+
+    async fn switch_over(&self, from: &str, to: &str) -> Result<(), Error> {
+        let switch = json!({"leader": from, "candidate": to});
+        self.send(Method::POST, self.address, "switchover", Some(&switch), SWITCH_OVER, "switch over").await.map(drop)
     }
 
     /// Unless the member itself says by now that something else waits: what Patroni says of all members is some seconds old.
@@ -130,7 +175,7 @@ impl Patroni<'_> {
         timeout: Duration,
         action: &'static str,
     ) -> Result<Answer, Error> {
-        let answer = self.http.send(method, &url(address, path), Some(self.authorization), body, timeout).await?;
+        let answer = self.http.send(method, &url(address, path), Some(&self.authorization), body, timeout).await?;
         if answer.status == StatusCode::OK {
             return Ok(answer);
         }

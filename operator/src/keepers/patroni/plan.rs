@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::{Map, Value, json};
 
 use super::cluster::{Cluster, Member, Pending};
+use crate::procedure::rollout::Roles;
 
 /// Settings that PostgreSQL requires to be at least as high on a standby as on its primary. Patroni starts a standby with the primary's
 /// values where those are higher, and goes on saying that it waits for a restart.
@@ -23,6 +24,8 @@ pub(super) enum Step {
     Configure { change: Value },
     /// Restart PostgreSQL on a member, for the settings that wait for it.
     Restart { pod: String, pending: Vec<Pending> },
+    /// Have a replica take over in order: the primary is about to go.
+    SwitchOver { from: String, to: String },
 }
 
 impl fmt::Display for Step {
@@ -33,18 +36,62 @@ impl fmt::Display for Step {
                 let changes: Vec<String> = pending.iter().map(ToString::to_string).collect();
                 write!(f, "restarting PostgreSQL on {pod} for {}", changes.join(", "))
             }
+            Self::SwitchOver { from, to } => write!(f, "switching over from {from}, which is to go, to {to}"),
         }
     }
 }
 
-/// The next steps: the settings first, then at most one restart, while everything runs.
-pub(super) fn plan(cluster: &Cluster, configuration: &Value, desired: &Value) -> Vec<Step> {
-    if cluster.primary().is_none() {
-        return Vec::new();
-    }
-    let change = difference(configuration, desired);
+/// How the database is to be.
+pub(super) struct Wanted<'a> {
+    pub(super) configuration: &'a Value,
+    /// How many members: the ordinals from 0. Those beyond are about to go.
+    pub(super) members: i32,
+    /// How far behind a replica may be that takes over in order, in bytes.
+    pub(super) most_lag: i64,
+}
+
+/// The next steps: the settings first, then at most one restart or switchover, while everything runs.
+pub(super) fn plan(cluster: &Cluster, configuration: &Value, wanted: &Wanted<'_>) -> Vec<Step> {
+    let Some(primary) = cluster.primary() else { return Vec::new() };
+    let change = difference(configuration, wanted.configuration);
     let configure = change.as_object().is_some_and(|change| !change.is_empty()).then_some(Step::Configure { change });
-    configure.into_iter().chain(restart(&cluster.members)).collect()
+    let leave = ordinal(&primary.pod).is_some_and(|ordinal| ordinal >= wanted.members);
+    let next = if leave {
+        // The surplus members go only when none of them leads.
+        successor(&cluster.members, wanted.most_lag, wanted.members)
+            .map(|to| Step::SwitchOver { from: primary.pod.clone(), to })
+    } else {
+        restart(&cluster.members)
+    };
+    configure.into_iter().chain(next).collect()
+}
+
+/// Who leads, and who could next; neither while not every replica streams closely.
+pub(super) fn roles(members: &[Member], most_lag: i64, stay: i32) -> Roles {
+    let Some(primary) = members.iter().find(|member| member.leads && member.state == "running") else {
+        return Roles::Unsettled("no primary is running".to_owned());
+    };
+    let behind = members.iter().find(|member| !member.leads && !streams_closely(member, most_lag));
+    if let Some(member) = behind {
+        return Roles::Unsettled(format!("{} is {}", member.pod, member.state));
+    }
+    Roles::Primary { pod: primary.pod.clone(), successor: successor(members, most_lag, stay) }
+}
+
+/// The replica that has read the most, of those that stay.
+fn successor(members: &[Member], most_lag: i64, stay: i32) -> Option<String> {
+    let fit = members.iter().filter(|member| streams_closely(member, most_lag));
+    let fit = fit.filter(|member| ordinal(&member.pod).is_some_and(|ordinal| ordinal < stay));
+    fit.min_by_key(|member| member.lag).map(|member| member.pod.clone())
+}
+
+fn streams_closely(member: &Member, most_lag: i64) -> bool {
+    member.streams() && member.lag.is_some_and(|lag| lag <= most_lag)
+}
+
+/// The ordinal at the end of a pod's name.
+pub(super) fn ordinal(pod: &str) -> Option<i32> {
+    pod.rsplit('-').next()?.parse().ok()
 }
 
 /// The member that restarts next. Replicas come before the primary, but not for what is lowered there and must stay as high as on the
@@ -177,6 +224,34 @@ mod tests {
             }
             prop_assert!(all.running.iter().all(|running| *running == all.configured));
         }
+    }
+
+    #[test]
+    fn a_primary_that_is_to_go_hands_over_to_the_best_that_stays() {
+        let member = |pod: &str, leads, lag| Member {
+            pod: pod.to_owned(),
+            leads,
+            state: if leads { "running" } else { "streaming" }.to_owned(),
+            lag,
+            ..Member::default()
+        };
+        let (empty, most_lag) = (json!({}), 100);
+        let wanted = |members| Wanted { configuration: &empty, members, most_lag };
+        let cluster = Cluster {
+            members: vec![
+                member("a-0", false, Some(90)),
+                member("a-1", false, Some(10)),
+                member("a-2", false, Some(0)),
+                member("a-3", true, None),
+            ],
+            ..Cluster::default()
+        };
+        assert_eq!(plan(&cluster, &empty, &wanted(4)), []);
+        let switch = Step::SwitchOver { from: "a-3".to_owned(), to: "a-1".to_owned() };
+        assert_eq!(plan(&cluster, &empty, &wanted(2)), [switch]);
+        let far =
+            Cluster { members: vec![member("a-0", false, Some(101)), member("a-1", true, None)], ..Cluster::default() };
+        assert_eq!(plan(&far, &empty, &wanted(1)), [], "it waits until the other has caught up");
     }
 
     #[test]
