@@ -21,6 +21,7 @@ use std::{
 
 use redis::RedisError;
 use tokio::time::sleep;
+use tracing::debug;
 
 pub(crate) use health::{Health, Shard, State};
 
@@ -109,7 +110,11 @@ async fn reconcile_within(
     let mut last_step = Instant::now();
     loop {
         let topology = connections.observe(&members).await?;
-        let Plan { steps, outlook } = plan::plan(&topology, target);
+        let plan = plan::plan(&topology, target);
+        if plan.steps != previous {
+            debug!(plan = plan.sentence(&topology), "the plan has changed");
+        }
+        let Plan { steps, outlook } = plan;
         if !steps.is_empty() {
             last_step = Instant::now();
         }
@@ -125,7 +130,7 @@ async fn reconcile_within(
             if Instant::now() >= deadline {
                 return Err(error);
             }
-            tracing::debug!(%error, "a step failed");
+            debug!(%error, "a step failed");
         }
         previous = steps;
         sleep(POLL).await;

@@ -1,6 +1,9 @@
 //! What a plan says: the next steps, and what they mean for the cluster's health.
 
+use std::fmt;
+
 use super::step::Step;
+use crate::redis::topology::Topology;
 
 /// What to do next, and what it means for the cluster's health.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +22,24 @@ pub(in crate::redis) enum Outlook {
     Incomplete(String),
     /// It takes Kubernetes or a person to go on.
     Stuck(String),
+}
+
+impl fmt::Display for Outlook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Settled => f.write_str("everything is as it should be"),
+            Self::Working(message) | Self::Incomplete(message) | Self::Stuck(message) => f.write_str(message),
+        }
+    }
+}
+
+impl Plan {
+    /// The plan in words: why, and then each step.
+    pub(in crate::redis) fn sentence(&self, topology: &Topology) -> String {
+        let steps: Vec<String> = self.steps.iter().map(|step| step.sentence(topology).to_string()).collect();
+        let colon = if steps.is_empty() { "" } else { ": " };
+        format!("{}{colon}{}", self.outlook, steps.join("; "))
+    }
 }
 
 /// Steps, if there are any.

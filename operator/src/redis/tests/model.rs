@@ -103,7 +103,7 @@ impl Model {
     }
 
     /// Does what Redis would do, and fails where data would go.
-    fn apply(&mut self, step: &Step) {
+    pub(super) fn apply(&mut self, step: &Step) {
         let pods = self.pods();
         match step {
             Step::Meet { on, peer } => self.meet(pods[*on], pods[*peer]),

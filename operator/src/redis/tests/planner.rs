@@ -8,9 +8,9 @@ use super::model::Model;
 use crate::redis::{
     Target,
     placement::{attach, choose, relieve},
-    plan::{Outlook, plan},
+    plan::{Outlook, Step, plan},
     slots::{SLOTS, SlotSet},
-    topology::View,
+    topology::{NodeId, View},
 };
 
 fn target() -> impl Strategy<Value = Target> {
@@ -111,6 +111,47 @@ proptest! {
         model.assert_shape(&target);
         let held = model.pods().into_iter().fold(SlotSet::default(), |all, pod| all.union(&model.nodes[pod].keys));
         prop_assert_eq!(held, survived);
+    }
+}
+
+#[test]
+fn a_plan_reads_as_sentences() {
+    let target = Target { shards: 1, replicas_per_shard: 1 };
+    let mut model = Model::fresh(2, 1);
+    let mut read = Vec::new();
+    while read.len() < 4 {
+        let topology = model.topology();
+        let next = plan(&topology, &target);
+        read.push(next.sentence(&topology));
+        next.steps.iter().for_each(|step| model.apply(step));
+    }
+    assert_eq!(
+        read,
+        [
+            "introducing the nodes to each other: introducing redis-0 to redis-1",
+            "assigning slots 0-16383: assigning slots 0-16383 to redis-0",
+            "making redis-1 replicas: making redis-1 a replica of redis-0",
+            "everything is as it should be",
+        ]
+    );
+}
+
+#[test]
+fn every_step_reads_as_a_sentence() {
+    let topology = Model::fresh(2, 1).topology();
+    let slots: SlotSet = (3..7).collect();
+    for (step, sentence) in [
+        (Step::Meet { on: 0, peer: 1 }, "introducing redis-0 to redis-1"),
+        (Step::Release { on: 0, slots: slots.clone() }, "releasing slots 3-6 of the empty redis-0"),
+        (Step::Assign { on: 0, slots: slots.clone() }, "assigning slots 3-6 to redis-0"),
+        (Step::Replicate { replica: 1, master: 0 }, "making redis-1 a replica of redis-0"),
+        (Step::Forget { on: 0, id: NodeId("0123456789abcdef".into()) }, "forgetting node 01234567 on redis-0"),
+        (Step::Failover { replica: 1 }, "failing over to redis-1"),
+        (Step::TakeOver { replica: 1 }, "letting redis-1 take over without a vote"),
+        (Step::Close { on: 0, slots: slots.clone() }, "closing slots 3-6 on redis-0"),
+        (Step::Migrate { from: 0, to: 1, slots }, "moving slots 3-6 from redis-0 to redis-1"),
+    ] {
+        assert_eq!(step.sentence(&topology).to_string(), sentence);
     }
 }
 
