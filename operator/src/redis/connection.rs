@@ -9,8 +9,9 @@ use redis::{
 };
 
 use super::{
-    Error, Member,
+    error::Error,
     slots::SlotSet,
+    target::Member,
     topology::{Observed, Topology, View},
 };
 

@@ -10,12 +10,15 @@ use tokio::time::sleep;
 use tracing::info;
 
 use super::{
-    Error, POLL,
     connection::{Connections, MIGRATE_TIMEOUT},
+    error::Error,
     plan::Step,
     slots::SlotSet,
     topology::Topology,
 };
+
+/// How often a condition that others bring about is looked at.
+pub(super) const POLL: Duration = Duration::from_millis(100);
 
 /// A manual failover gives up after 5 s by itself; asking again before that would only start it anew.
 const FAILOVER_TIMEOUT: Duration = Duration::from_secs(6);

@@ -1,9 +1,9 @@
 //! How a cluster is.
 
 use super::{
-    Target,
     plan::Outlook,
     slots::SlotSet,
+    target::Target,
     topology::{Topology, View},
 };
 

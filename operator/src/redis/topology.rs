@@ -5,7 +5,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use super::{Member, slots::SlotSet};
+use super::{slots::SlotSet, target::Member};
 
 /// The id that a node gives itself when it first starts, and keeps in nodes.conf.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

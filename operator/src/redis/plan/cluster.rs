@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::redis::{
-    Target,
     placement::Place,
     slots::SlotSet,
+    target::Target,
     topology::{NodeId, Observed, Peer, Role, Topology, View},
 };
 

@@ -16,7 +16,7 @@ mod replicas;
 mod sharding;
 mod step;
 
-use super::{Target, topology::Topology};
+use super::{target::Target, topology::Topology};
 use cluster::Cluster;
 pub(super) use outlook::{Outlook, Plan};
 pub(super) use step::Step;
