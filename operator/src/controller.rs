@@ -319,8 +319,8 @@ async fn act_once(
     let (database, poolers, cache, sessions, gateway) = futures::future::join5(
         patroni::look_after(&context.http, platform, &database_pods, credentials),
         pooler::look_at(&pooler_pods, credentials),
-        redis_cluster::look_after(platform, RedisCluster::Cache, &cache_pods, credentials),
-        redis_cluster::look_after(platform, RedisCluster::Sessions, &sessions_pods, credentials),
+        redis_cluster::look_after(platform, facts, RedisCluster::Cache, &cache_pods, credentials),
+        redis_cluster::look_after(platform, facts, RedisCluster::Sessions, &sessions_pods, credentials),
         ask_the_gateway(owner, platform, context),
     )
     .await;

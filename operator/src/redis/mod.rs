@@ -26,7 +26,7 @@ pub(crate) use error::Error;
 use execute::POLL;
 pub(crate) use health::{Health, Shard, State};
 use plan::{Outlook, Plan, Step};
-pub(crate) use target::{Member, Target};
+pub(crate) use target::{Member, Pods, Target};
 
 /// How long one [`reconcile`] goes on. A cluster of fresh pods is formed in less; a long copy or migration goes on in the next.
 const BUDGET: Duration = Duration::from_secs(10);
@@ -34,25 +34,20 @@ const BUDGET: Duration = Duration::from_secs(10);
 /// How long it waits for what others bring about. Meanwhile the pods may have changed, which only the caller sees.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Brings the cluster of these members closer to the target, in a bounded time, and says how it is then. While it answers
+/// Brings the cluster of these pods closer to the target, in a bounded time, and says how it is then. While it answers
 /// [`State::Working`], call it again soon.
-pub(crate) async fn reconcile(members: &[Member], target: &Target, password: &str) -> Result<Health, Error> {
-    reconcile_within(members, target, password, BUDGET).await
+pub(crate) async fn reconcile(pods: &Pods, target: &Target, password: &str) -> Result<Health, Error> {
+    reconcile_within(pods, target, password, BUDGET).await
 }
 
-async fn reconcile_within(
-    members: &[Member],
-    target: &Target,
-    password: &str,
-    budget: Duration,
-) -> Result<Health, Error> {
-    let members = in_order(members)?;
+async fn reconcile_within(pods: &Pods, target: &Target, password: &str, budget: Duration) -> Result<Health, Error> {
+    let members = in_order(&pods.members)?;
     let deadline = Instant::now() + budget;
     let mut connections = Connections::new(password);
     let mut previous = Vec::new();
     let mut last_step = Instant::now();
     loop {
-        let topology = connections.observe(&members).await?;
+        let topology = connections.observe(pods.count, &members).await?;
         let plan = plan::plan(&topology, target);
         if plan.steps != previous {
             debug!(plan = plan.sentence(&topology), "the plan has changed");

@@ -2,6 +2,15 @@
 
 use std::net::SocketAddr;
 
+/// The pods of a StatefulSet, as Kubernetes reports them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pods {
+    /// How many the StatefulSet runs, whether they are there now or not: the ordinals from 0.
+    pub(crate) count: u32,
+    /// Those that have an address.
+    pub(crate) members: Vec<Member>,
+}
+
 /// A pod of the StatefulSet, as Kubernetes reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Member {

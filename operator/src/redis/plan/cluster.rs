@@ -95,21 +95,27 @@ impl<'a> Cluster<'a> {
             .filter_map(|observed| Some((&observed.member.pod, observed.view.as_ref().err()?)))
             .map(|(pod, reason)| format!("{pod} does not answer: {reason}"))
             .collect();
-        let present: BTreeSet<u32> = self.topology.members.iter().map(|observed| observed.ordinal).collect();
-        let absent = (0..self.size()).filter(|ordinal| !present.contains(ordinal));
-        missing.extend(absent.map(|ordinal| format!("the pod with ordinal {ordinal} has no address yet")));
+        let absent = self.without_address(self.size());
+        missing.extend(absent.iter().map(|ordinal| format!("the pod with ordinal {ordinal} has no address yet")));
         missing
     }
 
     /// Every pod answers, those that are to go included. Only then is a node that none of them is provably gone, since a
     /// StatefulSet never runs a pod twice.
     pub(super) fn all_answer(&self) -> bool {
-        self.missing().is_empty() && self.topology.members.iter().all(|observed| observed.view.is_ok())
+        let pods = self.topology.pods.max(self.size());
+        self.without_address(pods).is_empty() && self.topology.members.iter().all(|observed| observed.view.is_ok())
+    }
+
+    /// The ordinals below `pods` whose pods are not there now.
+    fn without_address(&self, pods: u32) -> Vec<u32> {
+        let present: BTreeSet<u32> = self.topology.members.iter().map(|observed| observed.ordinal).collect();
+        (0..pods).filter(|ordinal| !present.contains(ordinal)).collect()
     }
 
     /// Nodes that are no member and that no member reaches, with the slots that they served.
     pub(super) fn dead_owners(&self) -> BTreeMap<&'a NodeId, SlotSet> {
-        self.absent_owners(|peer| peer.failing || !peer.connected)
+        self.absent_owners(|peer| !peer.is_alive())
     }
 
     /// Nodes that are no member, of which every member's opinion is such, with the slots that nobody else serves.

@@ -108,13 +108,10 @@ pub(super) fn mend_links(cluster: &Cluster<'_>) -> Option<Plan> {
     act(steps, "pointing replicas at their masters' new addresses")
 }
 
-/// Whether the nodes themselves take the cluster for complete, and know nobody else.
+/// The nodes themselves take the cluster for complete.
 pub(super) fn await_service(cluster: &Cluster<'_>) -> Option<Plan> {
-    if let Some((index, ..)) = cluster.reachable().find(|(_, _, view)| !view.state_ok) {
-        return wait(format!("{} does not yet take the cluster for complete", cluster.pod(index)));
-    }
-    let id = *cluster.unknown_ids().keys().next()?;
-    wait(format!("node {id} is no pod of the StatefulSet, but still connected; it is forgotten when it is gone"))
+    let (index, ..) = cluster.reachable().find(|(_, _, view)| !view.state_ok)?;
+    wait(format!("{} does not yet take the cluster for complete", cluster.pod(index)))
 }
 
 /// Whether each has heard of the other.

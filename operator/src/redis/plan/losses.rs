@@ -7,7 +7,10 @@ use super::{
     outlook::{Plan, act, await_pods, stuck, wait},
     step::Step,
 };
-use crate::redis::{slots::SlotSet, topology::NodeId};
+use crate::redis::{
+    slots::SlotSet,
+    topology::{NodeId, Peer},
+};
 
 /// Beyond this rung every pod is there.
 pub(super) fn await_members(cluster: &Cluster<'_>) -> Option<Plan> {
@@ -16,7 +19,7 @@ pub(super) fn await_members(cluster: &Cluster<'_>) -> Option<Plan> {
         return None;
     }
     let absent = cluster.absent_owners(|_| true);
-    let alive = cluster.absent_owners(|peer| peer.connected && !peer.failing);
+    let alive = cluster.absent_owners(Peer::is_alive);
     let served = alive.values().fold(cluster.topology.served(), |served, slots| served.union(slots));
     let uncovered = SlotSet::all().difference(&served);
     let formed = !(cluster.owners().is_empty() && absent.is_empty());
@@ -85,7 +88,7 @@ pub(super) fn forget_the_dead(cluster: &Cluster<'_>) -> Option<Plan> {
         .unknown_ids()
         .into_iter()
         // Whoever is connected to it would be talking to a node that lives outside this StatefulSet.
-        .filter(|(_, opinions)| opinions.iter().all(|(_, peer)| !peer.connected || peer.failing))
+        .filter(|(_, opinions)| !opinions.iter().any(|(_, peer)| peer.is_alive()))
         .map(|(id, _)| id)
         .collect();
     forget(cluster, &ids, "forgetting nodes that no longer exist")
@@ -114,4 +117,17 @@ fn forget(cluster: &Cluster<'_>, ids: &[&NodeId], message: &str) -> Option<Plan>
         })
         .collect();
     act(steps, format!("giving {} a living master", cluster.pods(&orphans)))
+}
+
+/// Nobody is left of whom the operator does not know what it holds. A pod that is to go and that Kubernetes does not run now
+/// need not come back for that: those that stay serve every slot.
+pub(super) fn await_the_unseen(cluster: &Cluster<'_>) -> Option<Plan> {
+    for observed in &cluster.topology.members {
+        if let Err(reason) = &observed.view {
+            return wait(format!("{} is to go, but does not answer: {reason}", observed.member.pod));
+        }
+    }
+    let unknown = cluster.unknown_ids();
+    let (id, _) = unknown.iter().find(|(_, opinions)| opinions.iter().any(|(_, peer)| peer.is_alive()))?;
+    wait(format!("node {id} is no pod of the StatefulSet, but still connected; it is forgotten when it is gone"))
 }

@@ -25,7 +25,7 @@ pub(super) use step::Step;
 type Rung = fn(&Cluster<'_>) -> Option<Plan>;
 
 /// The rungs from the bottom to the top.
-const LADDER: [Rung; 19] = [
+const LADDER: [Rung; 20] = [
     // Nodes that do not know each other tell nothing of the cluster; but who claims the same slots must not meet.
     introductions::part_strangers,
     introductions::acquaint,
@@ -53,6 +53,7 @@ const LADDER: [Rung; 19] = [
     masters::spread_masters,
     // Nothing is left to do; the nodes may need a moment to find that, too.
     introductions::await_service,
+    losses::await_the_unseen,
 ];
 
 /// The next steps towards the target.

@@ -4,3 +4,4 @@ mod model;
 mod planner;
 mod scenarios;
 mod servers;
+mod surplus;

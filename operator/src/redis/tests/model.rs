@@ -65,7 +65,8 @@ impl Model {
     }
 
     pub(super) fn topology(&self) -> Topology {
-        Topology { members: self.pods().into_iter().map(|index| self.observe(&self.nodes[index])).collect() }
+        let members: Vec<Observed> = self.pods().into_iter().map(|index| self.observe(&self.nodes[index])).collect();
+        Topology { pods: members.iter().map(|observed| observed.ordinal + 1).max().unwrap_or(0), members }
     }
 
     fn observe(&self, node: &Node) -> Observed {

@@ -123,7 +123,9 @@ fn a_plan_reads_as_sentences() {
         let topology = model.topology();
         let next = plan(&topology, &target);
         read.push(next.sentence(&topology));
-        next.steps.iter().for_each(|step| model.apply(step));
+        for step in &next.steps {
+            model.apply(step);
+        }
     }
     assert_eq!(
         read,
