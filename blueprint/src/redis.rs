@@ -55,6 +55,15 @@ impl RedisCluster {
         self.shards(platform) * (1 + self.replicas_per_shard(platform))
     }
 
+    /// How many pods its StatefulSet runs: those that are to go stay while they hold what nobody else does.
+    pub fn pods(self, platform: &Platform, facts: &Facts) -> i32 {
+        let in_use = match self {
+            Self::Cache => facts.cache_nodes_in_use,
+            Self::Sessions => facts.sessions_nodes_in_use,
+        };
+        in_use.unwrap_or_default().max(self.nodes(platform))
+    }
+
     const fn credentials_file(self) -> &'static str {
         match self {
             Self::Cache => keys::CACHE_CONF,
@@ -121,11 +130,7 @@ fn stateful_set(
     configuration: &Value,
 ) -> Object {
     let component = cluster.component();
-    let in_use = match cluster {
-        RedisCluster::Cache => facts.cache_nodes_in_use,
-        RedisCluster::Sessions => facts.sessions_nodes_in_use,
-    };
-    let replicas = in_use.unwrap_or_default().max(cluster.nodes(platform));
+    let replicas = cluster.pods(platform, facts);
     let template = Template {
         component,
         service_account: None,

@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
-use taskplatform_blueprint::{RedisCluster, ports};
+use taskplatform_blueprint::{Kind, RedisCluster, ports};
 
 use super::{Brief, Keeper, Seen, pace::Mood};
 use crate::{
     describe,
-    redis::{self, Health, Member, State, Target},
+    redis::{self, Health, Member, Pods, State, Target},
     world::Child,
 };
 
@@ -28,8 +28,8 @@ impl Keeper for Nodes {
         if !brief.may_act {
             return look(brief, self.0).await;
         }
-        let (members, target, password) = cluster(brief, self.0)?;
-        Some(redis::reconcile(&members, &target, password).await.map_err(|error| describe(&error)))
+        let (pods, target, password) = cluster(brief, self.0)?;
+        Some(redis::reconcile(&pods, &target, password).await.map_err(|error| describe(&error)))
     }
 
     fn mood(health: &Health) -> Mood {
@@ -43,20 +43,22 @@ impl Keeper for Nodes {
 
 /// How a cluster is; nothing is changed.
 pub(super) async fn look(brief: &Brief, which: RedisCluster) -> Seen<Health> {
-    let (members, target, password) = cluster(brief, which)?;
-    Some(redis::look(&members, &target, password).await.map_err(|error| describe(&error)))
+    let (pods, target, password) = cluster(brief, which)?;
+    Some(redis::look(&pods, &target, password).await.map_err(|error| describe(&error)))
 }
 
-/// The members that have addresses, what they are to be, and their password.
-fn cluster(brief: &Brief, which: RedisCluster) -> Option<(Vec<Member>, Target, &str)> {
+/// The pods, what they are to be, and their password; nothing while none has an address.
+fn cluster(brief: &Brief, which: RedisCluster) -> Option<(Pods, Target, &str)> {
     let members: Vec<Member> = brief.snapshot.pods(which.component()).filter_map(|pod| member(pod)).collect();
+    let set = brief.snapshot.get(Kind::StatefulSet, &brief.platform.names().component(which.component()))?;
+    let pods = Pods { count: u32::try_from(set.data["spec"]["replicas"].as_i64()?).unwrap_or_default(), members };
     let password = brief.credentials.get(which.password_key())?;
     let count = |number: i32| u16::try_from(number).unwrap_or(u16::MAX);
     let target = Target {
         shards: count(which.shards(&brief.platform)),
         replicas_per_shard: count(which.replicas_per_shard(&brief.platform)),
     };
-    (!members.is_empty()).then_some((members, target, password))
+    (!pods.members.is_empty()).then_some((pods, target, password))
 }
 
 fn member(pod: &Child) -> Option<Member> {

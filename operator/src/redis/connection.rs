@@ -9,8 +9,9 @@ use redis::{
 };
 
 use super::{
-    Error, Member,
+    error::Error,
     slots::SlotSet,
+    target::Member,
     topology::{Observed, Topology, View},
 };
 
@@ -77,7 +78,7 @@ impl<'a> Connections<'a> {
     }
 
     /// Asks every member at once what it knows.
-    pub(super) async fn observe(&mut self, members: &[(u32, Member)]) -> Result<Topology, Error> {
+    pub(super) async fn observe(&mut self, pods: u32, members: &[(u32, Member)]) -> Result<Topology, Error> {
         let missing =
             members.iter().map(|(_, member)| member.address).filter(|address| !self.open.contains_key(address));
         let password = self.password;
@@ -98,7 +99,7 @@ impl<'a> Connections<'a> {
                 }
             }
         }));
-        let mut topology = Topology { members: Vec::with_capacity(members.len()) };
+        let mut topology = Topology { pods, members: Vec::with_capacity(members.len()) };
         for ((ordinal, member), view) in members.iter().zip(views.await) {
             if view.is_err() {
                 self.open.remove(&member.address);

@@ -10,12 +10,15 @@ use tokio::time::sleep;
 use tracing::info;
 
 use super::{
-    Error, POLL,
     connection::{Connections, MIGRATE_TIMEOUT},
+    error::Error,
     plan::Step,
     slots::SlotSet,
     topology::Topology,
 };
+
+/// How often a condition that others bring about is looked at.
+pub(super) const POLL: Duration = Duration::from_millis(100);
 
 /// A manual failover gives up after 5 s by itself; asking again before that would only start it anew.
 const FAILOVER_TIMEOUT: Duration = Duration::from_secs(6);
@@ -37,27 +40,12 @@ pub(super) async fn execute(
         if Instant::now() >= deadline {
             break;
         }
-        let described = describe(step, topology);
+        let described = step.sentence(topology).to_string();
         info!(step = described, "changing the Redis cluster");
         let mut execution = Execution { topology, connections, deadline };
         execution.step(step).await.map_err(|source| Error::Step { step: described, source })?;
     }
     Ok(())
-}
-
-fn describe(step: &Step, topology: &Topology) -> String {
-    let pod = |index: &usize| topology.pod(*index);
-    match step {
-        Step::Meet { on, peer } => format!("introducing {} to {}", pod(on), pod(peer)),
-        Step::Release { on, slots } => format!("releasing slots {slots} of the empty {}", pod(on)),
-        Step::Assign { on, slots } => format!("assigning slots {slots} to {}", pod(on)),
-        Step::Replicate { replica, master } => format!("making {} a replica of {}", pod(replica), pod(master)),
-        Step::Forget { on, id } => format!("forgetting node {id} on {}", pod(on)),
-        Step::Failover { replica } => format!("failing over to {}", pod(replica)),
-        Step::TakeOver { replica } => format!("letting {} take over without a vote", pod(replica)),
-        Step::Close { on, slots } => format!("closing slots {slots} on {}", pod(on)),
-        Step::Migrate { from, to, slots } => format!("moving slots {slots} from {} to {}", pod(from), pod(to)),
-    }
 }
 
 struct Execution<'a, 'c> {

@@ -1,9 +1,9 @@
 //! How a cluster is.
 
 use super::{
-    Target,
     plan::Outlook,
     slots::SlotSet,
+    target::Target,
     topology::{Topology, View},
 };
 
@@ -14,8 +14,8 @@ pub(crate) struct Health {
     pub(crate) shards: Vec<Shard>,
     /// How many of the 16384 slots are served.
     pub(crate) slots_assigned: u16,
-    /// There are pods beyond the target, they serve nothing any more, and those that stay are in sync: the StatefulSet may shrink to
-    /// this target. It says nothing about a smaller one.
+    /// There are pods beyond the target, and what stays without them is all that the target asks for: every slot served, every replica
+    /// in sync, and no node alive that was not asked. The StatefulSet may shrink to this target. It says nothing about a smaller one.
     pub(crate) surplus_drained: bool,
     /// What that adds up to.
     pub(crate) state: State,
@@ -70,12 +70,10 @@ impl Health {
             .map(|(_, observed, view)| (first(&view.myself.slots), shard(topology, &observed.member.pod, view)))
             .collect();
         masters.sort_by_key(|(slot, _)| *slot);
-        let surplus = || topology.members.iter().filter(|observed| observed.ordinal >= target.members());
-        let serves = surplus().any(|observed| observed.view.as_ref().is_ok_and(View::serves));
         Self {
             shards: masters.into_iter().map(|(_, shard)| shard).collect(),
             slots_assigned: topology.served().len(),
-            surplus_drained: outlook == Outlook::Settled && surplus().next().is_some() && !serves,
+            surplus_drained: outlook == Outlook::Settled && topology.pods > target.members(),
             state: match outlook {
                 Outlook::Settled => State::Healthy,
                 Outlook::Working(message) | Outlook::Incomplete(message) => State::Working { message },

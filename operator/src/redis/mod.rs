@@ -5,27 +5,28 @@
 //! is up. It remembers nothing: whatever state a crash or an outage left is where it goes on from.
 
 mod connection;
+mod error;
 mod execute;
 mod health;
 mod placement;
 mod plan;
 mod slots;
+mod target;
 #[cfg(test)]
 mod tests;
 mod topology;
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use redis::RedisError;
 use tokio::time::sleep;
-
-pub(crate) use health::{Health, Shard, State};
+use tracing::debug;
 
 use connection::Connections;
+pub(crate) use error::Error;
+use execute::POLL;
+pub(crate) use health::{Health, Shard, State};
 use plan::{Outlook, Plan, Step};
+pub(crate) use target::{Member, Pods, Target};
 
 /// How long one [`reconcile`] goes on. A cluster of fresh pods is formed in less; a long copy or migration goes on in the next.
 const BUDGET: Duration = Duration::from_secs(10);
@@ -33,90 +34,32 @@ const BUDGET: Duration = Duration::from_secs(10);
 /// How long it waits for what others bring about. Meanwhile the pods may have changed, which only the caller sees.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// How often a condition that others bring about is looked at.
-const POLL: Duration = Duration::from_millis(100);
-
-/// A pod of the StatefulSet, as Kubernetes reports it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Member {
-    /// The pod's name, which ends in its ordinal.
-    pub(crate) pod: String,
-    /// Where Redis listens: the pod's IP, whether it is ready or not.
-    pub(crate) address: SocketAddr,
-    /// The Kubernetes node that the pod runs on.
-    pub(crate) node: Option<String>,
-}
-
-/// What the cluster should be. Its pods are the ordinals from 0; a pod beyond them is about to go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target {
-    /// How many masters share the slots.
-    pub(crate) shards: u16,
-    /// How many replicas each of them has.
-    pub(crate) replicas_per_shard: u16,
-}
-
-impl Target {
-    /// How many pods that takes.
-    pub(crate) fn members(&self) -> u32 {
-        u32::from(self.shards) * (u32::from(self.replicas_per_shard) + 1)
-    }
-}
-
-/// Why a cluster could not be looked after.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// A pod's name has no ordinal.
-    #[error("pod {pod} cannot be part of a Redis cluster: its name does not end in the ordinal of a StatefulSet's pod")]
-    Name {
-        /// The pod's name.
-        pod: String,
-    },
-    /// The password is not the cluster's.
-    #[error("{pod} refused the password: restart the pod where the Secret has changed since it started")]
-    Refused {
-        /// The pod's name.
-        pod: String,
-        /// What it answered.
-        source: RedisError,
-    },
-    /// A step failed, and failed again until the time was up.
-    #[error("{step} failed; it is tried again")]
-    Step {
-        /// What was being done, on which pods.
-        step: String,
-        /// What the node answered.
-        source: RedisError,
-    },
-}
-
-/// Brings the cluster of these members closer to the target, in a bounded time, and says how it is then. While it answers
+/// Brings the cluster of these pods closer to the target, in a bounded time, and says how it is then. While it answers
 /// [`State::Working`], call it again soon.
-pub(crate) async fn reconcile(members: &[Member], target: &Target, password: &str) -> Result<Health, Error> {
-    reconcile_within(members, target, password, BUDGET).await
+pub(crate) async fn reconcile(pods: &Pods, target: &Target, password: &str) -> Result<Health, Error> {
+    reconcile_within(pods, target, password, BUDGET).await
 }
 
-/// How the cluster of these members is; nothing is changed.
-pub(crate) async fn look(members: &[Member], target: &Target, password: &str) -> Result<Health, Error> {
-    let topology = Connections::new(password).observe(&in_order(members)?).await?;
-    let Plan { outlook, .. } = plan::plan(&topology, target);
-    Ok(Health::new(&topology, target, outlook))
+/// How the cluster of these pods is; nothing is changed.
+pub(crate) async fn look(pods: &Pods, target: &Target, password: &str) -> Result<Health, Error> {
+    let topology = Connections::new(password).observe(pods.count, &in_order(&pods.members)?).await?;
+    let plan = plan::plan(&topology, target);
+    Ok(Health::new(&topology, target, plan.outlook))
 }
 
-async fn reconcile_within(
-    members: &[Member],
-    target: &Target,
-    password: &str,
-    budget: Duration,
-) -> Result<Health, Error> {
-    let members = in_order(members)?;
+async fn reconcile_within(pods: &Pods, target: &Target, password: &str, budget: Duration) -> Result<Health, Error> {
+    let members = in_order(&pods.members)?;
     let deadline = Instant::now() + budget;
     let mut connections = Connections::new(password);
     let mut previous = Vec::new();
     let mut last_step = Instant::now();
     loop {
-        let topology = connections.observe(&members).await?;
-        let Plan { steps, outlook } = plan::plan(&topology, target);
+        let topology = connections.observe(pods.count, &members).await?;
+        let plan = plan::plan(&topology, target);
+        if plan.steps != previous {
+            debug!(plan = plan.sentence(&topology), "the plan has changed");
+        }
+        let Plan { steps, outlook } = plan;
         if !steps.is_empty() {
             last_step = Instant::now();
         }
@@ -132,7 +75,7 @@ async fn reconcile_within(
             if Instant::now() >= deadline {
                 return Err(error);
             }
-            tracing::debug!(%error, "a step failed");
+            debug!(%error, "a step failed");
         }
         previous = steps;
         sleep(POLL).await;

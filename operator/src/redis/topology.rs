@@ -5,7 +5,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use super::{Member, slots::SlotSet};
+use super::{slots::SlotSet, target::Member};
 
 /// The id that a node gives itself when it first starts, and keeps in nodes.conf.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,6 +21,8 @@ impl fmt::Display for NodeId {
 /// Every member in the order of its pod's ordinal.
 #[derive(Debug, Clone)]
 pub(super) struct Topology {
+    /// How many pods the StatefulSet runs. Those that are no members have no address now.
+    pub(super) pods: u32,
     pub(super) members: Vec<Observed>,
 }
 
@@ -67,6 +69,12 @@ pub(super) struct Peer {
     /// Whether the cluster bus is connected.
     pub(super) connected: bool,
     pub(super) slots: SlotSet,
+}
+
+impl Peer {
+    pub(super) fn is_alive(&self) -> bool {
+        self.connected && !self.failing
+    }
 }
 
 impl Default for Peer {

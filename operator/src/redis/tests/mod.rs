@@ -1,5 +1,7 @@
 //! The planner alone, and everything against real Redis servers.
 
+mod model;
 mod planner;
 mod scenarios;
 mod servers;
+mod surplus;

@@ -154,7 +154,7 @@ async fn clusters_that_both_hold_keys_are_never_joined() {
         servers.ask::<()>(pod, "SET key value").await;
     }
     let target = Target { shards: 2, replicas_per_shard: 0 };
-    let health = reconcile(&servers.members(), &target, PASSWORD).await.expect("reconciled");
+    let health = reconcile(&servers.pods(), &target, PASSWORD).await.expect("reconciled");
     let State::Degraded { message } = health.state else { panic!("{health:#?}") };
     assert!(message.contains("belong to different clusters"), "{message}");
     for pod in 0..2 {
@@ -171,8 +171,8 @@ async fn an_interrupted_forming_goes_on() {
     let servers = Servers::start(6, 3).await;
     // Whatever moment the operator is stopped at, the next one goes on from there.
     for pause in [30, 150, 400, 700, 1000] {
-        let members = servers.members();
-        let attempt = reconcile_within(&members, &THREE, PASSWORD, Duration::from_secs(10));
+        let pods = servers.pods();
+        let attempt = reconcile_within(&pods, &THREE, PASSWORD, Duration::from_secs(10));
         let _ = tokio::time::timeout(Duration::from_millis(pause), attempt).await;
     }
     assert_shape(&servers.heal(&THREE).await.0, &THREE);
@@ -246,7 +246,7 @@ async fn a_shard_that_lost_every_copy_is_served_anew() {
     let (master, replica) = (pod(&shard.master), pod(&shard.replicas[0].pod));
     servers.kill(master);
     servers.kill(replica);
-    let health = reconcile(&servers.members(), &THREE, PASSWORD).await.expect("reconciled");
+    let health = reconcile(&servers.pods(), &THREE, PASSWORD).await.expect("reconciled");
     let State::Degraded { message } = &health.state else { panic!("{health:#?}") };
     assert!(message.contains("0-5461") && message.contains("PersistentVolumeClaim"), "{message}");
     assert_eq!(health.slots_assigned, 16384 - 5462);
@@ -254,7 +254,7 @@ async fn a_shard_that_lost_every_copy_is_served_anew() {
     servers.lose_volume([master]).await;
     let start = Instant::now();
     let health = loop {
-        let health = reconcile(&servers.members(), &THREE, PASSWORD).await.expect("reconciled");
+        let health = reconcile(&servers.pods(), &THREE, PASSWORD).await.expect("reconciled");
         if !matches!(health.state, State::Working { .. }) || start.elapsed() > Duration::from_secs(30) {
             break health;
         }
@@ -300,7 +300,7 @@ async fn replicas_are_added_and_removed() {
     .await;
     let start = Instant::now();
     let health = loop {
-        let health = reconcile(&servers.members(), &THREE, PASSWORD).await.expect("reconciled");
+        let health = reconcile(&servers.pods(), &THREE, PASSWORD).await.expect("reconciled");
         if health.surplus_drained {
             break health;
         }
@@ -352,8 +352,8 @@ async fn a_shard_is_added_under_load_with_crashes() {
     let start = Instant::now();
     let mut interrupted = 0;
     for pause in [700, 900, 1100, 300, 300, 300] {
-        let members = servers.members();
-        let attempt = reconcile_within(&members, &four, PASSWORD, Duration::from_secs(10));
+        let pods = servers.pods();
+        let attempt = reconcile_within(&pods, &four, PASSWORD, Duration::from_secs(10));
         interrupted += usize::from(tokio::time::timeout(Duration::from_millis(pause), attempt).await.is_err());
     }
     let (health, _) = servers.heal(&four).await;
@@ -409,7 +409,7 @@ async fn a_master_that_fails_is_replaced_and_comes_back_as_replica() {
     servers.kill(master);
     let start = Instant::now();
     eventually("the replica serves", Duration::from_secs(20), async || {
-        let health = reconcile(&servers.members(), &THREE, PASSWORD).await.expect("reconciled");
+        let health = reconcile(&servers.pods(), &THREE, PASSWORD).await.expect("reconciled");
         health.slots_assigned == 16384 && matches!(health.state, State::Degraded { .. })
     })
     .await;
@@ -427,7 +427,7 @@ async fn a_wrong_password_is_an_error_that_says_so() {
         return;
     }
     let servers = Servers::start(1, 1).await;
-    let error = reconcile(&servers.members(), &THREE, "wrong").await.expect_err("refused");
+    let error = reconcile(&servers.pods(), &THREE, "wrong").await.expect_err("refused");
     assert!(matches!(&error, Error::Refused { pod, .. } if pod == "tasks-cache-0"), "{error:?}");
 }
 

@@ -15,7 +15,7 @@ use redis::{
 };
 use tempfile::TempDir;
 
-use crate::redis::{Error, Health, Member, State, Target, reconcile};
+use crate::redis::{Error, Health, Member, Pods, State, Target, reconcile};
 
 pub(super) const PASSWORD: &str = "secret";
 /// The longest that a cluster may take to heal.
@@ -160,15 +160,14 @@ impl Servers {
         }
     }
 
-    pub(super) fn members(&self) -> Vec<Member> {
+    pub(super) fn pods(&self) -> Pods {
         let running = self.pods.iter().enumerate().filter(|(_, server)| server.process.is_some());
-        running
-            .map(|(ordinal, server)| Member {
-                pod: format!("tasks-cache-{ordinal}"),
-                address: server.address,
-                node: Some(server.node.clone()),
-            })
-            .collect()
+        let members = running.map(|(ordinal, server)| Member {
+            pod: format!("tasks-cache-{ordinal}"),
+            address: server.address,
+            node: Some(server.node.clone()),
+        });
+        Pods { count: u32::try_from(self.pods.len()).expect("a few"), members: members.collect() }
     }
 
     pub(super) fn address(&self, pod: usize) -> SocketAddr {
@@ -202,7 +201,7 @@ impl Servers {
     pub(super) async fn heal(&self, target: &Target) -> (Health, Duration) {
         let start = Instant::now();
         loop {
-            let health = match reconcile(&self.members(), target, PASSWORD).await {
+            let health = match reconcile(&self.pods(), target, PASSWORD).await {
                 // It is tried again, as the operator does.
                 Err(Error::Step { .. }) if start.elapsed() < HEALING => continue,
                 health => health.expect("reconciled"),
@@ -229,7 +228,7 @@ impl Servers {
 
     /// A client as the task API has one.
     pub(super) async fn client(&self) -> ClusterConnection {
-        let seeds = self.members().into_iter().map(|member| format!("redis://:{PASSWORD}@{}", member.address));
+        let seeds = self.pods().members.into_iter().map(|member| format!("redis://:{PASSWORD}@{}", member.address));
         let client = ClusterClient::builder(seeds).retries(30).build().expect("a client");
         client.get_async_connection().await.expect("connected to the cluster")
     }
