@@ -13,9 +13,9 @@ pub struct Duration(time::Duration);
 /// The text is not a duration.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not a duration: write whole hours, minutes, seconds or milliseconds, such as 300s, 5m or 1h30m")]
-pub struct InvalidDuration(String);
+pub struct InvalidDuration(pub(crate) String);
 
-const PATTERN: &str = "^([0-9]{1,9}(h|m|s|ms))+$";
+pub(crate) const PATTERN: &str = "^([0-9]{1,9}(h|m|s|ms))+$";
 
 impl Duration {
     /// A duration of whole seconds.
