@@ -17,7 +17,9 @@ use taskplatform_blueprint::{Facts, Images, Kind, REQUESTS_PER_SECOND};
 use taskplatform_crds::TaskPlatform;
 
 /// Which cluster, and where in it.
+// clap would name the group like that of the command's own arguments.
 #[derive(Clone, clap::Args)]
+#[group(skip)]
 pub(crate) struct Arguments {
     /// The namespace; left out, the file's, and then the context's.
     #[arg(short, long)]

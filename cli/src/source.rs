@@ -11,7 +11,7 @@ use std::{
 use kube::Resource;
 use serde::Serialize;
 use taskplatform_blueprint::{Code, Finding, Nodes, Platform, Severity, findings};
-use taskplatform_crds::TaskPlatform;
+use taskplatform_crds::{Misfit, ParseError, Part, TaskPlatform};
 
 use places::{Place, Places};
 
@@ -28,6 +28,8 @@ pub(crate) struct Files {
 pub(crate) enum Error {
     #[error("{file} cannot be read")]
     Read { file: String, source: io::Error },
+    #[error("{0} is neither UTF-8 nor UTF-16: save it as UTF-8")]
+    Encoding(String),
     #[error("there is no TaskPlatform in {0}: give it apiVersion taskplatform.dev/v1alpha1 and kind TaskPlatform")]
     Nothing(String),
     #[error("{} refused:\n{}", .0.len(), lines(.0))]
@@ -118,12 +120,12 @@ fn name(file: &Path) -> String {
 fn read(file: &Path) -> Result<Vec<(String, String)>, Error> {
     let failed = |source| Error::Read { file: name(file), source };
     if file == Path::new("-") {
-        let mut text = String::new();
-        io::stdin().read_to_string(&mut text).map_err(failed)?;
-        return Ok(vec![(name(file), text)]);
+        let mut bytes = Vec::new();
+        io::stdin().read_to_end(&mut bytes).map_err(failed)?;
+        return Ok(vec![(name(file), decoded(file, &bytes)?)]);
     }
     if !file.is_dir() {
-        return Ok(vec![(name(file), fs::read_to_string(file).map_err(failed)?)]);
+        return Ok(vec![(name(file), decoded(file, &fs::read(file).map_err(failed)?)?)]);
     }
     let entries = fs::read_dir(file).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(failed)?;
     let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
@@ -133,6 +135,12 @@ fn read(file: &Path) -> Result<Vec<(String, String)>, Error> {
     });
     files.sort();
     files.iter().map(|file| read(file)).collect::<Result<Vec<_>, _>>().map(|texts| texts.concat())
+}
+
+/// Windows writes UTF-16, or UTF-8 with a mark before it.
+fn decoded(file: &Path, bytes: &[u8]) -> Result<String, Error> {
+    let (text, _, has_errors) = encoding_rs::UTF_8.decode(bytes);
+    if has_errors { Err(Error::Encoding(name(file))) } else { Ok(text.into_owned()) }
 }
 
 impl Source {
@@ -171,50 +179,81 @@ impl Source {
         found
     }
 
-    /// Takes in the TaskPlatforms of a file; documents of other kinds are none of ours.
+    /// Takes in the TaskPlatforms of a file.
     fn take(&mut self, file: &str, text: &str) {
         for (offset, text) in documents(text) {
-            let broken = |place: Place, code, field: &str, reason: String| Located {
-                file: file.to_owned(),
-                line: offset + place.line,
-                column: place.column,
-                severity: Severity::Error,
-                finding: Finding { code, field: field.to_owned(), reason, remedy: String::new() },
-            };
-            let shape = |error: &serde_saphyr::Error| {
-                let place = error
-                    .location()
-                    .map_or(Place { line: 1, column: 1 }, |place| Place { line: place.line(), column: place.column() });
-                broken(place, Code::Shape, "", message(error))
-            };
-            let places = match Places::of(&text) {
-                Ok(places) => places,
-                Err(error) => {
-                    self.broken.push(shape(&error));
-                    continue;
+            match Places::of(&text) {
+                Ok(places) if is_list(&places) => {
+                    places.items().into_iter().for_each(|item| self.take_object(file, offset, item));
                 }
-            };
-            if places.text("kind") != Some(TaskPlatform::kind(&()).as_ref()) {
-                continue;
-            }
-            if places.text("apiVersion") != Some(TaskPlatform::api_version(&()).as_ref()) {
-                let reason = format!("a TaskPlatform has apiVersion {}", TaskPlatform::api_version(&()));
-                self.broken.push(broken(places.find("apiVersion"), Code::Shape, "apiVersion", reason));
-                continue;
-            }
-            match serde_saphyr::from_str::<TaskPlatform>(&text) {
-                Err(error) => self.broken.push(shape(&error)),
-                Ok(platform) => match platform.check_rules() {
-                    Err(rules) => self.broken.extend(
-                        rules
-                            .0
-                            .into_iter()
-                            .map(|rule| broken(places.find(&rule.field), Code::Rule, &rule.field, rule.message)),
-                    ),
-                    Ok(()) => self.documents.push(Document { file: file.to_owned(), offset, places, platform }),
-                },
+                Ok(places) => self.take_object(file, offset, places),
+                Err(error) => {
+                    let place = error.location().map(|place| Place { line: place.line(), column: place.column() });
+                    let place = place.unwrap_or(Place { line: 1, column: 1 });
+                    self.broken.push(broken(file, offset, place, Code::Shape, "", message(&error)));
+                }
             }
         }
+    }
+
+    /// Takes in an object, if it is a TaskPlatform.
+    fn take_object(&mut self, file: &str, offset: u64, places: Places) {
+        if places.text("kind") != Some(TaskPlatform::kind(&()).as_ref()) {
+            return;
+        }
+        let broken = |place, code, field: &str, reason| broken(file, offset, place, code, field, reason);
+        if places.text("apiVersion") != Some(TaskPlatform::api_version(&()).as_ref()) {
+            let reason = format!("a TaskPlatform has apiVersion {}", TaskPlatform::api_version(&()));
+            self.broken.push(broken(places.find("apiVersion"), Code::Shape, "apiVersion", reason));
+            return;
+        }
+        match TaskPlatform::parse(places.value()) {
+            Ok(platform) => self.documents.push(Document { file: file.to_owned(), offset, places, platform }),
+            Err(error) => {
+                let mut found = wrong(&places, error);
+                found.sort_by_key(|(place, ..)| *place);
+                let located = found.into_iter().map(|(place, code, field, reason)| broken(place, code, &field, reason));
+                self.broken.extend(located);
+            }
+        }
+    }
+}
+
+/// What is wrong with a document, and where.
+fn wrong(places: &Places, error: ParseError) -> Vec<(Place, Code, String, String)> {
+    match error {
+        ParseError::Shape(misfits) => {
+            let place = |misfit: &Misfit| match misfit.part {
+                Part::Name => places.find_name(&misfit.field),
+                Part::Value => places.find(&misfit.field),
+            };
+            let misfits = misfits.0.into_iter();
+            misfits.map(|misfit| (place(&misfit), Code::Shape, misfit.field, misfit.message)).collect()
+        }
+        ParseError::Unreadable(error) => {
+            let field = error.path().to_string();
+            vec![(places.find(&field), Code::Shape, field, error.into_inner().to_string())]
+        }
+        ParseError::Rules(rules) => {
+            let rules = rules.0.into_iter();
+            rules.map(|rule| (places.find(&rule.field), Code::Rule, rule.field, rule.message)).collect()
+        }
+    }
+}
+
+/// Whether an object holds others, as what `kubectl get` writes.
+fn is_list(places: &Places) -> bool {
+    let of_platforms = format!("{}List", TaskPlatform::kind(&()));
+    places.text("kind").is_some_and(|kind| kind == "List" || kind == of_platforms)
+}
+
+fn broken(file: &str, offset: u64, place: Place, code: Code, field: &str, reason: String) -> Located {
+    Located {
+        file: file.to_owned(),
+        line: offset + place.line,
+        column: place.column,
+        severity: Severity::Error,
+        finding: Finding { code, field: field.to_owned(), reason, remedy: String::new() },
     }
 }
 
@@ -302,7 +341,7 @@ a: [
             .map(|found| (found.line, found.column, found.finding.code.id(), found.finding.field))
             .collect();
         let expected = [
-            (8, 5, "TP001", ""),
+            (8, 5, "TP001", "spec.gateway.replica"),
             (14, 12, "TP002", "spec.scaling"),
             (24, 13, "TP001", "apiVersion"),
             (27, 4, "TP001", ""),

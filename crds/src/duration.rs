@@ -13,9 +13,12 @@ pub struct Duration(time::Duration);
 /// The text is not a duration.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not a duration: write whole hours, minutes, seconds or milliseconds, such as 300s, 5m or 1h30m")]
-pub struct InvalidDuration(String);
+pub struct InvalidDuration(pub(crate) String);
 
-const PATTERN: &str = "^([0-9]{1,9}(h|m|s|ms))+$";
+pub(crate) const PATTERN: &str = "^([0-9]{1,5}h|[0-9]{1,7}m|[0-9]{1,9}(s|ms))+$";
+
+/// The longest text. In so many characters, no duration gets longer than the 292 years that Go's durations hold.
+const LONGEST: usize = 32;
 
 impl Duration {
     /// A duration of whole seconds.
@@ -52,15 +55,15 @@ fn parse(text: &str) -> Option<time::Duration> {
     let (mut rest, mut total) = (text, 0_u64);
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let number: u64 = rest.get(..digits).filter(|digits| digits.len() <= 9)?.parse().ok()?;
-        rest = &rest[digits..];
-        let (unit, milliseconds) = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)]
+        let (number, after) = rest.split_at_checked(digits)?;
+        let (unit, milliseconds, most) = [("ms", 1, 9), ("s", 1_000, 9), ("m", 60_000, 7), ("h", 3_600_000, 5)]
             .into_iter()
-            .find(|(unit, _)| rest.starts_with(unit))?;
-        rest = &rest[unit.len()..];
+            .find(|(unit, ..)| after.starts_with(unit))?;
+        let number: u64 = Some(number).filter(|number| number.len() <= most)?.parse().ok()?;
+        rest = &after[unit.len()..];
         total = total.checked_add(number.checked_mul(milliseconds)?)?;
     }
-    (!text.is_empty()).then(|| time::Duration::from_millis(total))
+    (1..=LONGEST).contains(&text.len()).then(|| time::Duration::from_millis(total))
 }
 
 impl TryFrom<String> for Duration {
@@ -96,7 +99,7 @@ impl JsonSchema for Duration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "pattern": PATTERN, "maxLength": 32})
+        json_schema!({"type": "string", "pattern": PATTERN, "maxLength": LONGEST})
     }
 }
 
@@ -120,7 +123,7 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_duration() {
-        for text in ["", "5", "s", "5d", "-5s", "1.5h", "5 m", "99999999999s", "5sx"] {
+        for text in ["", "5", "s", "5d", "-5s", "1.5h", "5 m", "99999999999s", "100000h", "5sx", "é"] {
             assert!(text.parse::<Duration>().is_err(), "{text:?} was taken for a duration");
         }
     }

@@ -4,19 +4,24 @@
 //! what the API server applies, and `taskplatform.yaml` beside this crate is generated from it (`make crds`).
 
 mod duration;
+mod form;
+mod nearest;
 mod newer;
 mod number;
 mod parse;
 mod quantity;
 mod rate;
+mod shape;
 mod spec;
 mod status;
 
 pub use duration::Duration;
+pub use nearest::nearest;
 pub use number::{Count, Percent};
-pub use parse::{BrokenRule, BrokenRules, ParseError};
+pub use parse::{BrokenRule, BrokenRules, Misfits, ParseError};
 pub use quantity::{Cpu, Size};
 pub use rate::Rate;
+pub use shape::{Misfit, Part};
 pub use spec::*;
 pub use status::*;
 

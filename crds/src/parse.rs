@@ -5,17 +5,34 @@ use std::fmt;
 use kube::core::cel::{ValidationError, ValidationErrors};
 use serde_json::Value;
 
-use crate::TaskPlatform;
+use crate::{
+    TaskPlatform,
+    shape::{self, Misfit},
+};
 
 /// Why a document is no TaskPlatform.
 #[derive(Debug, thiserror::Error)]
 pub enum ParseError {
-    /// The document does not have the type's shape: an unknown field, a value out of range.
+    /// The document does not have the shape that the definition asks for.
+    #[error(transparent)]
+    Shape(#[from] Misfits),
+    /// The document cannot be read as the type.
     #[error("{0}")]
-    Shape(#[from] serde_path_to_error::Error<serde_json::Error>),
+    Unreadable(#[from] serde_path_to_error::Error<serde_json::Error>),
     /// A rule of the type does not hold.
     #[error(transparent)]
     Rules(#[from] BrokenRules),
+}
+
+/// What does not fit the definition: each with its field and the way out.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct Misfits(pub Vec<Misfit>);
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
 }
 
 /// Rules of the type that do not hold: each with its field and the way out.
@@ -51,14 +68,23 @@ impl BrokenRules {
 }
 
 impl TaskPlatform {
-    /// Reads a TaskPlatform as the API server does: defaults and shape first, then the rules.
+    /// Reads a TaskPlatform as the API server does when one is created: shape and defaults first, then the rules.
     ///
     /// # Errors
-    /// Names the field, what is wrong with it and the way out.
+    /// Names every field that is wrong, what is wrong with it and the way out.
     pub fn parse(document: Value) -> Result<Self, ParseError> {
-        let platform: Self = serde_path_to_error::deserialize(document)?;
+        let platform = Self::read(document)?;
         platform.check_rules()?;
         Ok(platform)
+    }
+
+    /// Reads a TaskPlatform whose rules are still to be checked.
+    pub(crate) fn read(document: Value) -> Result<Self, ParseError> {
+        let misfits = shape::misfits(&document);
+        if !misfits.is_empty() {
+            return Err(Misfits(misfits).into());
+        }
+        Ok(serde_path_to_error::deserialize(shape::normalized(document))?)
     }
 
     /// Checks the CEL rules that the API server would check on creation.

@@ -18,15 +18,17 @@ pub struct Size(u64);
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidQuantity {
     /// Not an amount of CPU.
-    #[error("{0:?} is not an amount of CPU: write cores (2, 0.5) or thousandths of one (500m)")]
+    #[error("{0:?} is not an amount of CPU: write cores (2, \"0.5\") or thousandths of one (500m)")]
     Cpu(String),
     /// Not an amount of bytes.
     #[error("{0:?} is not a size: write a whole number with a unit, such as 512Mi or 100Gi")]
     Size(String),
 }
 
-const CPU_PATTERN: &str = r"^([0-9]{1,6}(\.[0-9]{1,3})?|[0-9]{1,9}m)$";
-const SIZE_PATTERN: &str = "^[0-9]{1,15}(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$";
+pub(crate) const CPU_PATTERN: &str = r"^([0-9]{1,6}(\.[0-9]{1,3})?|[0-9]{1,9}m)$";
+/// No more digits than fit into 64 bits.
+pub(crate) const SIZE_PATTERN: &str =
+    "^([0-9]{1,15}(k|Ki)?|[0-9]{1,12}(M|Mi)|[0-9]{1,9}(G|Gi)|[0-9]{1,6}(T|Ti)|[0-9]{1,3}(P|Pi))$";
 
 impl Cpu {
     /// An amount in thousandths of a core.
@@ -87,24 +89,25 @@ impl FromStr for Size {
     }
 }
 
-const UNITS: [(&str, u64); 11] = [
-    ("Ki", 1 << 10),
-    ("Mi", 1 << 20),
-    ("Gi", 1 << 30),
-    ("Ti", 1 << 40),
-    ("Pi", 1 << 50),
-    ("k", 1_000),
-    ("M", 1_000_000),
-    ("G", 1_000_000_000),
-    ("T", 1_000_000_000_000),
-    ("P", 1_000_000_000_000_000),
-    ("", 1),
+/// Units, their bytes, and the digits that may stand before them.
+const UNITS: [(&str, u64, usize); 11] = [
+    ("Ki", 1 << 10, 15),
+    ("Mi", 1 << 20, 12),
+    ("Gi", 1 << 30, 9),
+    ("Ti", 1 << 40, 6),
+    ("Pi", 1 << 50, 3),
+    ("k", 1_000, 15),
+    ("M", 1_000_000, 12),
+    ("G", 1_000_000_000, 9),
+    ("T", 1_000_000_000_000, 6),
+    ("P", 1_000_000_000_000_000, 3),
+    ("", 1, 15),
 ];
 
 fn parse_size(text: &str) -> Option<u64> {
-    let (number, factor) =
-        UNITS.into_iter().find_map(|(unit, factor)| text.strip_suffix(unit).map(|number| (number, factor)))?;
-    digits(number, 15)?.checked_mul(factor)
+    let (number, (_, factor, most)) =
+        UNITS.into_iter().find_map(|unit| text.strip_suffix(unit.0).map(|number| (number, unit)))?;
+    digits(number, most)?.checked_mul(factor)
 }
 
 fn digits(text: &str, most: usize) -> Option<u64> {
@@ -131,9 +134,10 @@ impl fmt::Display for Size {
     }
 }
 
-/// Both quantities are written as Kubernetes does: a string, or a bare number.
+/// Both quantities are written as Kubernetes does: a string, or a whole number. A fraction is in quotes: a schema that admits numbers
+/// and text would admit anything.
 macro_rules! kubernetes_quantity {
-    ($type:ident, $pattern:ident) => {
+    ($type:ident, $pattern:ident, $most:literal) => {
         impl From<$type> for resource::Quantity {
             fn from(quantity: $type) -> Self {
                 Self(quantity.to_string())
@@ -171,6 +175,7 @@ macro_rules! kubernetes_quantity {
                     "pattern": $pattern,
                     "maxLength": 20,
                     "minimum": 0,
+                    "maximum": $most,
                 })
             }
         }
@@ -184,8 +189,8 @@ enum IntOrString {
     String(String),
 }
 
-kubernetes_quantity!(Cpu, CPU_PATTERN);
-kubernetes_quantity!(Size, SIZE_PATTERN);
+kubernetes_quantity!(Cpu, CPU_PATTERN, 999_999);
+kubernetes_quantity!(Size, SIZE_PATTERN, 999_999_999_999_999_i64);
 
 #[cfg(test)]
 mod tests {

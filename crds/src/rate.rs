@@ -18,9 +18,9 @@ pub enum Rate {
 /// The text is not a rate.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not a rate: write requests a second (100r/s) or a minute (5r/m), at least 1")]
-pub struct InvalidRate(String);
+pub struct InvalidRate(pub(crate) String);
 
-const PATTERN: &str = "^[1-9][0-9]{0,6}r/(s|m)$";
+pub(crate) const PATTERN: &str = "^[1-9][0-9]{0,6}r/(s|m)$";
 
 impl FromStr for Rate {
     type Err = InvalidRate;

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 use crate::{Count, Cpu, Duration, Percent, Rate, Size, TaskPlatformStatus};
 
+pub(crate) const PATH_PATTERN: &str = "^/[-._~/A-Za-z0-9]*$";
+
 /// A whole, highly available platform for a task API. An empty spec is the documented platform.
 #[derive(CustomResource, JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -119,10 +121,10 @@ impl Default for Api {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
-    /// CPU that is reserved for each pod, in cores (2, 0.5) or thousandths (500m). A pod may use four times as much, and
-    /// at least a core, while the node has it to spare.
+    /// CPU that is reserved for each pod, in thousandths of a core (500m) or cores: 2, or with a fraction, which needs
+    /// quotes, "0.5". A pod may use four times as much, and at least a core, while the node has it to spare.
     pub cpu: Cpu,
-    /// Memory that each pod has to itself, such as 512Mi; more it does not get.
+    /// Memory that each pod has to itself, such as 512Mi; more it does not get. A number without a unit counts bytes.
     pub memory: Size,
 }
 
@@ -360,7 +362,7 @@ pub struct RateLimit {
 ])))]
 pub struct HealthCheck {
     /// The path that is asked for.
-    #[schemars(length(max = 256), regex(pattern = "^/[-._~/A-Za-z0-9]*$"))]
+    #[schemars(length(max = 256), regex(pattern = PATH_PATTERN))]
     pub path: String,
     /// The time between two checks.
     pub interval: Duration,

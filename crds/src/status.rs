@@ -87,7 +87,7 @@ fn conditions(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
             "required": ["type", "status", "lastTransitionTime", "reason", "message"],
             "properties": {
                 "type": {"type": "string", "description": "Ready, or what it speaks of."},
-                "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
+                "status": {"type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it is so."},
                 "observedGeneration": {"type": "integer", "format": "int64", "description": "The generation of the spec that it speaks of."},
                 "lastTransitionTime": {"type": "string", "format": "date-time", "description": "When the status changed last."},
                 "reason": {"type": "string", "description": "Why, in one word."},

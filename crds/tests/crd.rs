@@ -16,13 +16,15 @@ fn every_field_is_documented() {
     fn walk(path: &str, schema: &Value, undocumented: &mut Vec<String>) {
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
             let path = format!("{path}.{name}");
-            if path.starts_with(".metadata") || path == ".apiVersion" || path == ".kind" {
-                continue;
-            }
-            if property["description"].as_str().is_none_or(str::is_empty) && !path.contains(".conditions") {
+            if property["description"].as_str().is_none_or(str::is_empty) {
                 undocumented.push(path.clone());
             }
             walk(&path, property, undocumented);
+        }
+        for (kind, path) in [("items", format!("{path}[]")), ("additionalProperties", format!("{path}.*"))] {
+            if schema[kind].is_object() {
+                walk(&path, &schema[kind], undocumented);
+            }
         }
     }
     let definition: Value = serde_saphyr::from_str(&definition_yaml().unwrap()).unwrap();
@@ -57,6 +59,70 @@ fn an_empty_spec_is_the_documented_platform() {
     );
     assert_eq!(spec["database"]["readReplicas"], 3);
     assert_eq!(spec["sessions"]["ttl"], "86400s");
+}
+
+#[test]
+fn an_empty_section_is_the_default() {
+    let default = TaskPlatform::parse(platform(json!({}))).unwrap();
+    for spec in [
+        json!({"api": null, "cache": null, "deletionPolicy": null}),
+        json!({"api": {"resources": null, "image": null, "replicas": null}}),
+        json!({"scaling": {"minInstances": null, "scaleUp": {"period": null}}}),
+        json!({"database": {"storage": null, "parameters": {"jit": null}}}),
+        json!({"gateway": {"service": {"nodePort": null}, "rateLimits": {"auth": null}}}),
+    ] {
+        assert_eq!(TaskPlatform::parse(platform(spec.clone())).unwrap().spec, default.spec, "{spec}");
+    }
+}
+
+#[test]
+fn what_has_no_default_is_missing_where_it_is_empty() {
+    for (document, field) in [
+        (json!({"metadata": {"name": "tasks"}}), "spec"),
+        (json!({"metadata": {"name": "tasks"}, "spec": null}), "spec"),
+        (json!({"metadata": {}, "spec": {}}), "metadata.name"),
+        (json!({"metadata": {"name": null}, "spec": {}}), "metadata.name"),
+        (platform(json!({"api": {"resources": {"cpu": null, "memory": "1Gi"}}})), "spec.api.resources.cpu"),
+    ] {
+        let error = TaskPlatform::parse(document.clone()).expect_err(&document.to_string()).to_string();
+        assert!(error.starts_with(&format!("{field}: it is missing")), "{document}: {error}");
+    }
+}
+
+#[test]
+fn whole_numbers_may_be_written_as_fractions() {
+    let spec = json!({"scaling": {"minInstances": 4.0}, "api": {"resources": {"cpu": 2.0, "memory": "1Gi"}}});
+    let spec = TaskPlatform::parse(platform(spec)).unwrap().spec;
+    assert_eq!((spec.scaling.min_instances.get(), spec.api.resources.cpu.to_string().as_str()), (4, "2"));
+}
+
+#[test]
+fn metadata_has_the_shape_that_kubernetes_gives_it() {
+    let document = |metadata: Value| {
+        let mut document = platform(json!({}));
+        document["metadata"] = metadata;
+        TaskPlatform::parse(document)
+    };
+    document(json!({"name": "tasks", "labels": {"a": "b"}, "uid": "1", "generation": 4, "creationTimestamp": "2026-03-01T09:00:00Z", "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}]})).unwrap();
+    let wrong = document(
+        json!({"name": "tasks", "labels": {"canary": true, "example.com/release": 1.1}, "annotations": {"a": 1}, "lables": {}}),
+    );
+    let error = wrong.unwrap_err().to_string();
+    for said in [
+        "metadata.labels.canary: a boolean, but text is wanted",
+        "metadata.labels.example.com/release: a number, but text is wanted",
+        "metadata.annotations.a: a number",
+        "metadata.lables: there is no such field: did you mean labels?",
+    ] {
+        assert!(error.contains(said), "{error:?} does not say {said:?}");
+    }
+}
+
+#[test]
+fn what_a_document_says_of_its_status_is_not_read() {
+    let mut document = platform(json!({}));
+    document["status"] = json!({"api": "whatever"});
+    assert_eq!(TaskPlatform::parse(document).unwrap().status, None);
 }
 
 /// A spec, the field that the message must name, and a part of the message.
@@ -96,7 +162,36 @@ fn bad_specs() -> Vec<(Value, &'static str, &'static str)> {
         (json!({"pooler": {"poolMode": "statement"}}), "spec.pooler.poolMode", "transaction"),
         (json!({"cache": {"shards": 2}}), "spec.cache.shards", "from 3 to 100"),
         (json!({"sessions": {"ttl": "5s"}}), "spec.sessions.ttl", "at least 1m"),
-        (json!({"scalling": {}}), "spec", "scalling"),
+        (json!({"scalling": {}}), "spec.scalling", "did you mean scaling?"),
+        (json!({"teleporter": {}}), "spec.teleporter", "there are api, cache"),
+        (json!({"scaling": {"minInstances": "3"}}), "spec.scaling.minInstances", "leave the quotes out"),
+        (json!({"scaling": {"minInstances": "many"}}), "spec.scaling.minInstances", "give one from 1 to 1000"),
+        (json!({"scaling": {"minInstances": 2.5}}), "spec.scaling.minInstances", "2.5 is not a whole number"),
+        (json!({"scaling": 3}), "spec.scaling", "a number, but fields are wanted"),
+        (json!({"scaling": {"scaleUp": {"period": 60}}}), "spec.scaling.scaleUp.period", "\"60\" is not a duration"),
+        (
+            json!({"gateway": {"healthCheck": {"path": "health"}}}),
+            "spec.gateway.healthCheck.path",
+            "begin it with a slash",
+        ),
+        (json!({"api": {"image": ""}}), "spec.api.image", "leave it out"),
+        (json!({"api": {"image": "i".repeat(513)}}), "spec.api.image", "shorten it"),
+        (json!({"api": {"resources": {"cpu": "1"}}}), "spec.api.resources.memory", "it is missing"),
+        (
+            json!({"api": {"resources": {"cpu": 0.5, "memory": "1Gi"}}}),
+            "spec.api.resources.cpu",
+            "write 500m, or \"0.5\"",
+        ),
+        (json!({"api": {"resources": {"cpu": true, "memory": "1Gi"}}}), "spec.api.resources.cpu", "500m"),
+        (json!({"api": {"resources": {"cpu": "1", "memory": "1.5Gi"}}}), "spec.api.resources.memory", "such as 512Mi"),
+        (json!({"api": {"resources": {"cpu": "1", "memory": -1}}}), "spec.api.resources.memory", "out of range"),
+        (json!({"database": {"parameters": {"jit": false}}}), "spec.database.parameters.jit", "put it into quotes"),
+        (
+            json!({"database": {"parameters": {"work_mem": 64}}}),
+            "spec.database.parameters.work_mem",
+            "put it into quotes",
+        ),
+        (json!({"database": {"parameters": ["jit"]}}), "spec.database.parameters", "a list, but fields are wanted"),
     ]
 }
 
