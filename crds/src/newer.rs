@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::TaskPlatform;
+use crate::{TaskPlatform, shape};
 
 /// More unknown fields than any release adds: what has more is no TaskPlatform.
 const MOST: usize = 200;
@@ -12,7 +12,8 @@ impl TaskPlatform {
     ///
     /// # Errors
     /// When a field that it knows has no value that it knows.
-    pub fn read(mut document: Value) -> Result<(Self, Vec<String>), serde_path_to_error::Error<serde_json::Error>> {
+    pub fn read_stored(mut document: Value) -> Result<(Self, Vec<String>), serde_path_to_error::Error<serde_json::Error>> {
+        document = shape::normalized(document);
         let mut unknown = Vec::new();
         loop {
             let error = match serde_path_to_error::deserialize(&document) {
@@ -51,7 +52,7 @@ mod tests {
             "apiVersion": "taskplatform.dev/v1alpha1", "kind": "TaskPlatform", "metadata": {"name": "tasks"},
             "spec": {"later": {"a": 1}, "api": {"colour": "Blue", "replicas": 4}, "pooler": {"replicas": 3, "replicasLater": 1}},
         });
-        let (platform, unknown) = TaskPlatform::read(document).unwrap();
+        let (platform, unknown) = TaskPlatform::read_stored(document).unwrap();
         assert_eq!(platform.spec.api.replicas.map(crate::Count::get), Some(4));
         assert_eq!(platform.spec.pooler.replicas.get(), 3);
         assert_eq!(unknown, ["spec.api.colour", "spec.later", "spec.pooler.replicasLater"]);
@@ -60,6 +61,6 @@ mod tests {
     #[test]
     fn a_value_that_is_wrong_is_an_error() {
         let document = json!({"metadata": {"name": "tasks"}, "spec": {"api": {"replicas": "many"}}});
-        assert!(TaskPlatform::read(document).unwrap_err().to_string().starts_with("spec.api.replicas"));
+        assert!(TaskPlatform::read_stored(document).unwrap_err().to_string().starts_with("spec.api.replicas"));
     }
 }

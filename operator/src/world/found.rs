@@ -21,7 +21,7 @@ impl<'de> Deserialize<'de> for Found {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let document = Value::deserialize(deserializer)?;
         let metadata = ObjectMeta::deserialize(&document["metadata"]).map_err(D::Error::custom)?;
-        let (read, unknown) = match TaskPlatform::read(document) {
+        let (read, unknown) = match TaskPlatform::read_stored(document) {
             Ok((platform, unknown)) => (Ok(platform), unknown),
             Err(error) => (Err(error.to_string()), Vec::new()),
         };
