@@ -12,7 +12,9 @@ impl TaskPlatform {
     ///
     /// # Errors
     /// When a field that it knows has no value that it knows.
-    pub fn read_stored(mut document: Value) -> Result<(Self, Vec<String>), serde_path_to_error::Error<serde_json::Error>> {
+    pub fn read_stored(
+        mut document: Value,
+    ) -> Result<(Self, Vec<String>), serde_path_to_error::Error<serde_json::Error>> {
         document = shape::normalized(document);
         let mut unknown = Vec::new();
         loop {
@@ -35,8 +37,8 @@ fn take_unknown(document: &mut Value, error: &serde_path_to_error::Error<serde_j
     let path = error.path().to_string();
     // The path ends with the field itself, or with what contains it.
     let parent = path.strip_suffix(name).map_or(path.as_str(), |parent| parent.trim_end_matches('.'));
-    let pointer: String = parent.split('.').filter(|step| !step.is_empty()).map(|step| format!("/{step}")).collect();
-    document.pointer_mut(&pointer)?.as_object_mut()?.remove(name)?;
+    let mut steps = parent.split('.').filter(|step| !step.is_empty());
+    steps.try_fold(document, |value, step| value.get_mut(step))?.as_object_mut()?.remove(name)?;
     Some(format!("{parent}.{name}"))
 }
 

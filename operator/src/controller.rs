@@ -22,7 +22,7 @@ use kube::{
 };
 use serde_json::json;
 use taskplatform_blueprint::{Component, Draft, Facts, Kind, MANAGED_BY, Platform, RedisCluster, blueprint};
-use taskplatform_crds::TaskPlatform;
+use taskplatform_crds::{TaskPlatform, TaskPlatformSpec};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
@@ -112,7 +112,7 @@ pub(crate) async fn run(
     unlisted: &watch::Sender<BTreeSet<Watched>>,
     mut stop: Stop,
 ) {
-    let (world, changes, changed) = tokio::select! {
+    let (world, changes, touched) = tokio::select! {
         watched = World::watch(&client, unlisted) => watched,
         _ = stop.wait_for(|stop| *stop) => return,
     };
@@ -136,7 +136,7 @@ pub(crate) async fn run(
         .predicate_filter(predicates::generation.combine(predicates::finalizers), PredicateConfig::default());
     Controller::for_stream(platforms, known)
         .with_config(controller::Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY))
-        .reconcile_on(changed)
+        .reconcile_on(touched)
         .graceful_shutdown_on(shutdown)
         .run(reconcile, back_off, context)
         .for_each(|result| async {
@@ -217,7 +217,7 @@ async fn lap(found: &Found, context: &Context) -> Result<(Outcome, Action), Erro
         Ok(platform) => platform,
         Err(why) => {
             let unreadable =
-                TaskPlatform { metadata: found.metadata.clone(), ..TaskPlatform::new("", Default::default()) };
+                TaskPlatform { metadata: found.metadata.clone(), ..TaskPlatform::new("", TaskPlatformSpec::default()) };
             return stall(&Draft::from(&unreadable), why, snapshot, context).await;
         }
     };

@@ -116,7 +116,12 @@ where
     let kind: &'static str = if K::kind(&()) == "Secret" { "Secret" } else { "PersistentVolumeClaim" };
     match api.delete(&name, &parameters).await {
         Ok(_) => {
-            info!(kind, name, namespace = found.namespace, "deleted with its TaskPlatform, as spec.deletionPolicy says")
+            info!(
+                kind,
+                name,
+                namespace = found.namespace,
+                "deleted with its TaskPlatform, as spec.deletionPolicy says"
+            );
         }
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
         Err(source) => return Err(Error::Delete { kind, name, source: Box::new(source) }),

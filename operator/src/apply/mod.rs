@@ -91,7 +91,7 @@ impl Applier {
         let (mut answers, mut errors) = (Vec::new(), Vec::new());
         for kind in objects.chunk_by(|one, other| one.kind() == other.kind()) {
             let apply = kind.iter().map(async |object| match object.kind() {
-                Kind::StatefulSet => self.apply_set(platform, &snapshot, object).await,
+                Kind::StatefulSet => Box::pin(self.apply_set(platform, &snapshot, object)).await,
                 _ => self.apply_object(platform, &snapshot, object).await,
             });
             for result in join_all(apply).await {

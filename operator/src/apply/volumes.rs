@@ -94,7 +94,7 @@ pub(super) async fn set_free(client: &Client, platform: &Platform, live: &Child)
     match sets.delete(&name, &parameters).await {
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         Err(source) => Err(Error::Replace { name, source: Box::new(source) }),
-        Ok(_) => wait_until_gone(&sets, &name).await,
+        Ok(_) => Box::pin(wait_until_gone(&sets, &name)).await,
     }
 }
 

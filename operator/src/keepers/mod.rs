@@ -87,16 +87,24 @@ pub(crate) struct Report<T> {
     pub(crate) seen: Seen<T>,
 }
 
-/// What all keepers of a platform saw last; nothing of one that has not looked yet.
+/// What a keeper saw last; nothing, as long as it has not looked.
+pub(crate) type Last<T> = Option<Arc<Report<T>>>;
+/// Where a keeper leaves its report.
+type Slot<T> = fn(&mut Observed) -> &mut Last<T>;
+
+/// What the poolers said, one by one.
+pub(crate) type Poolers = Vec<Result<pgbouncer::Pools, String>>;
+
+/// What all keepers of a platform saw last.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Observed {
-    pub(crate) database: Option<Arc<Report<patroni::Cluster>>>,
-    pub(crate) poolers: Option<Arc<Report<Vec<Result<pgbouncer::Pools, String>>>>>,
-    pub(crate) cache: Option<Arc<Report<redis::Health>>>,
-    pub(crate) sessions: Option<Arc<Report<redis::Health>>>,
-    pub(crate) gateway: Option<Arc<Report<()>>>,
+    pub(crate) database: Last<patroni::Cluster>,
+    pub(crate) poolers: Last<Poolers>,
+    pub(crate) cache: Last<redis::Health>,
+    pub(crate) sessions: Last<redis::Health>,
+    pub(crate) gateway: Last<()>,
     /// The step of a rollout, while there is one.
-    pub(crate) rollout: Option<Arc<Report<Option<Step>>>>,
+    pub(crate) rollout: Last<Option<Step>>,
 }
 
 impl Observed {
@@ -218,7 +226,7 @@ struct Tending {
 }
 
 impl Tending {
-    async fn keep<K: Keeper>(mut self, mut keeper: K, slot: fn(&mut Observed) -> &mut Option<Arc<Report<K::Sight>>>) {
+    async fn keep<K: Keeper>(mut self, mut keeper: K, slot: Slot<K::Sight>) {
         let mut pace = Pace::default();
         loop {
             let brief = Arc::clone(&self.brief.borrow_and_update());
@@ -260,12 +268,7 @@ impl Tending {
     }
 
     /// Has a lap look at it where it says anything new.
-    fn report<T: PartialEq>(
-        &self,
-        brief: &Brief,
-        slot: fn(&mut Observed) -> &mut Option<Arc<Report<T>>>,
-        seen: Seen<T>,
-    ) {
+    fn report<T: PartialEq>(&self, brief: &Brief, slot: Slot<T>, seen: Seen<T>) {
         let platform = &brief.platform;
         let report = Report { generation: platform.generation(), seen };
         let mut observed = lock(&self.observed);

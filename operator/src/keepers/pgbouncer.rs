@@ -6,7 +6,7 @@ use futures::future::join_all;
 use taskplatform_blueprint::{Component, credential_keys, ports};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
-use super::{Brief, Keeper, Seen, pace::Mood};
+use super::{Brief, Keeper, Poolers, Seen, pace::Mood};
 use crate::describe;
 
 /// PgBouncer does one thing at a time, but none of them takes long.
@@ -34,7 +34,7 @@ pub(crate) struct Pools {
     pub(crate) servers_idle: i32,
 }
 
-/// The consoles of a platform's PgBouncers, each with a connection that is kept from look to look.
+/// The consoles of a platform's poolers, each with a connection that is kept from look to look.
 #[derive(Default)]
 pub(super) struct Consoles {
     open: HashMap<IpAddr, Console>,
@@ -46,7 +46,7 @@ struct Console {
 }
 
 impl Keeper for Consoles {
-    type Sight = Vec<Result<Pools, String>>;
+    type Sight = Poolers;
 
     /// Asks every pod that is ready.
     async fn look(&mut self, brief: &Brief) -> Seen<Self::Sight> {

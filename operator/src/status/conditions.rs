@@ -92,7 +92,7 @@ impl Conditions {
                 self.set("Reconciling", "False", "Paused", message);
             }
             (Some(Hold::Newer(_)), ..) => {
-                self.set("Reconciling", "False", "NewerSpec", "Nothing is applied: see Stalled.")
+                self.set("Reconciling", "False", "NewerSpec", "Nothing is applied: see Stalled.");
             }
             (Some(Hold::OlderOperator(_)), ..) => {
                 self.set("Reconciling", "False", "OlderOperator", "Nothing is applied: see Stalled.");

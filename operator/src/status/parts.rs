@@ -8,7 +8,7 @@ use taskplatform_crds::{
 };
 
 use crate::{
-    keepers::{patroni, pgbouncer},
+    keepers::{Poolers, patroni, pgbouncer},
     redis,
     world::{Child, Snapshot},
 };
@@ -40,10 +40,7 @@ pub(super) fn database(
     }
 }
 
-pub(super) fn pooler(
-    ready: String,
-    poolers: Option<&Result<Vec<Result<pgbouncer::Pools, String>>, String>>,
-) -> PoolerStatus {
+pub(super) fn pooler(ready: String, poolers: Option<&Result<Poolers, String>>) -> PoolerStatus {
     let poolers = poolers.and_then(|poolers| poolers.as_ref().ok()).into_iter().flatten();
     let instance = |pools: &pgbouncer::Pools| PoolerInstance {
         pod: pools.pod.clone(),

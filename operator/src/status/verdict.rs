@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use taskplatform_blueprint::{Kind, trouble};
 
 use crate::{
-    keepers::{patroni, pgbouncer},
+    keepers::{Poolers, patroni},
     redis,
     world::{Child, Snapshot},
 };
@@ -96,11 +96,7 @@ pub(super) fn of_database(
 }
 
 /// A PgBouncer whose port is open may hang all the same, or admit nobody any more.
-pub(super) fn of_poolers(
-    poolers: Option<&Result<Vec<Result<pgbouncer::Pools, String>>, String>>,
-    workload: &Workload,
-    pods: &Pods,
-) -> Verdict {
+pub(super) fn of_poolers(poolers: Option<&Result<Poolers, String>>, workload: &Workload, pods: &Pods) -> Verdict {
     let poolers = poolers.and_then(|poolers| poolers.as_ref().ok()).into_iter().flatten();
     let silent: Vec<String> = poolers.filter_map(|pools| pools.as_ref().err().cloned()).collect();
     let ready = of_workload(workload, pods)?;
