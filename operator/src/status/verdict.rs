@@ -82,6 +82,10 @@ pub(super) fn of_database(
             if let Some(doing) = cluster.doing.first() {
                 return Err(("Changing", doing.clone()));
             }
+            if let Some(member) = cluster.members.iter().find(|member| !member.pending.is_empty()) {
+                let settings: Vec<String> = member.pending.iter().map(ToString::to_string).collect();
+                return Err(("Changing", format!("{} waits for a restart for {}", member.pod, settings.join(", "))));
+            }
             of_workload(workload, pods)?;
             let replicas = i64::try_from(cluster.streaming(most_lag)).unwrap_or(i64::MAX);
             if replicas + 1 < workload.desired {

@@ -3,7 +3,10 @@
 mod cluster;
 mod plan;
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{Method, StatusCode};
@@ -39,12 +42,19 @@ enum Error {
     Refused { action: &'static str, address: IpAddr, status: u16, answer: String },
 }
 
+/// A member learns new settings in its loop, every 5 s, and reloads them. After this time each says whether it waits for a restart.
+const LEARNT: Duration = Duration::from_secs(12);
+
 /// The members of a platform's database.
-pub(super) struct Members(Http);
+pub(super) struct Members {
+    http: Http,
+    /// When the settings were changed last, as far as this operator knows.
+    changed: Instant,
+}
 
 impl Members {
-    pub(super) const fn new(http: Http) -> Self {
-        Self(http)
+    pub(super) fn new(http: Http) -> Self {
+        Self { http, changed: Instant::now() }
     }
 }
 
@@ -53,16 +63,17 @@ impl Keeper for Members {
 
     /// Asks the pods in turn until one answers, then brings the shared settings up to date. Nothing while no pod answers.
     async fn look(&mut self, brief: &Brief) -> Seen<Cluster> {
-        let (cluster, patroni) = match observe(&self.0, brief).await? {
+        let (cluster, patroni) = match observe(&self.http, brief).await? {
             Ok(observed) => observed,
             Err(error) => return Some(Err(error)),
         };
-        Some(patroni.look_after(brief, cluster).await.map_err(|error| describe(&error)))
+        Some(patroni.look_after(brief, cluster, &mut self.changed).await.map_err(|error| describe(&error)))
     }
 
     fn mood(cluster: &Cluster) -> Mood {
         let is_well = cluster.primary().is_some()
             && cluster.doing.is_empty()
+            && cluster.members.iter().all(|member| member.pending.is_empty())
             && cluster.members.iter().all(|member| member.leads || member.streams());
         if is_well { Mood::Settled } else { Mood::Working }
     }
@@ -116,17 +127,21 @@ impl Patroni<'_> {
         Ok(Cluster::read(&cluster.json(), &history.map(|history| history.json()).unwrap_or_default()))
     }
 
-    async fn look_after(&self, brief: &Brief, mut cluster: Cluster) -> Result<Cluster, Error> {
+    async fn look_after(&self, brief: &Brief, mut cluster: Cluster, changed: &mut Instant) -> Result<Cluster, Error> {
         let platform = &brief.platform;
         let answer = self.send(Method::GET, self.address, "config", None, TIMEOUT, "show its configuration").await?;
         let wanted = plan::Wanted {
             configuration: &dynamic_configuration(platform),
             members: platform.database_members(),
             most_lag: most_lag(platform),
+            members_know: changed.elapsed() > LEARNT,
         };
         let steps = plan::plan(&cluster, &answer.json(), &wanted);
         for step in steps.iter().filter(|_| brief.may_act) {
             info!(platform = platform.name(), namespace = platform.namespace(), %step, "looking after PostgreSQL");
+            if matches!(step, Step::Configure { .. }) {
+                *changed = Instant::now();
+            }
             self.execute(step, brief).await?;
         }
         cluster.doing = steps.iter().map(ToString::to_string).collect();

@@ -48,6 +48,8 @@ pub(super) struct Wanted<'a> {
     pub(super) members: i32,
     /// How far behind a replica may be that takes over in order, in bytes.
     pub(super) most_lag: i64,
+    /// Whether every member has had the time to learn the settings as they are. One that has not does not say that it waits for a restart.
+    pub(super) members_know: bool,
 }
 
 /// The next steps: the settings first, then at most one restart or switchover, while everything runs.
@@ -61,7 +63,7 @@ pub(super) fn plan(cluster: &Cluster, configuration: &Value, wanted: &Wanted<'_>
         successor(&cluster.members, wanted.most_lag, wanted.members)
             .map(|to| Step::SwitchOver { from: primary.pod.clone(), to })
     } else {
-        restart(&cluster.members)
+        restart(&cluster.members).filter(|_| configure.is_none() && wanted.members_know)
     };
     configure.into_iter().chain(next).collect()
 }
@@ -236,7 +238,7 @@ mod tests {
             ..Member::default()
         };
         let (empty, most_lag) = (json!({}), 100);
-        let wanted = |members| Wanted { configuration: &empty, members, most_lag };
+        let wanted = |members| Wanted { configuration: &empty, members, most_lag, members_know: true };
         let cluster = Cluster {
             members: vec![
                 member("a-0", false, Some(90)),
