@@ -6,7 +6,7 @@ use k8s_openapi::{
         CustomResourceDefinition, CustomResourceDefinitionVersion,
     },
 };
-use kube::{Api, CustomResourceExt};
+use kube::{Api, CustomResourceExt, ResourceExt, api::ListParams};
 use serde_json::Value;
 use taskplatform_blueprint::differences;
 use taskplatform_crds::TaskPlatform;
@@ -20,11 +20,31 @@ const APPLY_DEFINITION: &str = "apply the definition of this release (kubectl ap
 
 pub(super) async fn check(cluster: &Cluster, pre: bool) -> Vec<Outcome> {
     if pre {
-        return vec![GROUP.skipped("the operator is installed", "not looked for, as --pre says")];
+        let skipped = GROUP.skipped("the operator is installed", "not looked for, as --pre says");
+        return vec![skipped, no_other(cluster).await];
     }
-    let (mut outcomes, runs) = tokio::join!(definition(cluster), deployment(cluster));
-    outcomes.push(runs);
+    let (mut outcomes, runs, no_other) = tokio::join!(definition(cluster), deployment(cluster), no_other(cluster));
+    outcomes.extend([runs, no_other]);
     outcomes
+}
+
+/// There is one operator a cluster: its rights are the cluster's, and a second installation would take those of the first.
+async fn no_other(cluster: &Cluster) -> Outcome {
+    let name = "no other operator is installed";
+    let own = &cluster.operator_namespace;
+    let api: Api<Deployment> = Api::all(cluster.client.clone());
+    let operators = ListParams::default().labels("app.kubernetes.io/name=taskplatform-operator");
+    match api.list_metadata(&operators).await {
+        Ok(found) => match found.iter().filter_map(ResourceExt::namespace).find(|namespace| namespace != own) {
+            None => GROUP.pass(name, ""),
+            Some(other) => GROUP.failure(
+                name,
+                format!("namespace {other} has one, which looks after every namespace"),
+                format!("use that one (--operator-namespace {other}), or remove it before another is installed in {own}"),
+            ),
+        },
+        Err(error) => GROUP.unread(name, "Deployments of all namespaces", &error),
+    }
 }
 
 async fn definition(cluster: &Cluster) -> Vec<Outcome> {

@@ -3,10 +3,10 @@
 use std::process::{Child, Command, Output};
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Namespace};
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, ListParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use serde_json::{Value, json};
 use taskplatform_tests::{cluster, eventually, explained};
@@ -57,6 +57,7 @@ async fn a_cluster_is_checked_and_left_as_it_was() -> Result<()> {
         the_small_platform_passes().await?;
         too_much_memory_is_told().await?;
         an_image_that_is_nowhere_is_told().await?;
+        another_operator_is_told(&client).await?;
         an_interrupted_trial_is_tidied(&client).await?;
         let left = trials(&client).await?;
         ensure!(left.is_empty(), "{left:?} were left behind");
@@ -79,6 +80,7 @@ async fn the_small_platform_passes() -> Result<()> {
         "the API server answers",
         "their definition is the one of this release",
         "the operator runs",
+        "no other operator is installed",
         "CPU and memory of pods are measured",
         "the autoscaler's thresholds are kept",
         "NetworkPolicies are enforced",
@@ -91,6 +93,26 @@ async fn the_small_platform_passes() -> Result<()> {
     let pulled =
         outcomes.iter().filter(|outcome| outcome["name"].as_str().is_some_and(|name| name.starts_with("image ")));
     ensure!(pulled.count() == 5, "{outcomes:#?}");
+    Ok(())
+}
+
+async fn another_operator_is_told(client: &Client) -> Result<()> {
+    let labels = json!({"app.kubernetes.io/name": "taskplatform-operator"});
+    let other: Deployment = serde_json::from_value(json!({
+        "metadata": {"name": "taskplatform-operator", "labels": labels},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "operator", "image": "none"}]}},
+        },
+    }))?;
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), NAME);
+    deployments.create(&PostParams::default(), &other).await?;
+    let (output, outcomes) = check(&["--no-trial"], &super::small()).await?;
+    deployments.delete("taskplatform-operator", &DeleteParams::background()).await?;
+    ensure!(output.status.code() == Some(1), "{:?}", output.status);
+    let outcome = find(&outcomes, "no other operator is installed")?;
+    ensure!(outcome["verdict"] == "failure" && outcome.to_string().contains(NAME), "{outcome:#}");
     Ok(())
 }
 
