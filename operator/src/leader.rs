@@ -1,9 +1,6 @@
 //! One replica reconciles: the one that holds the lease. It stops before another one may begin, by its own clock.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -18,7 +15,7 @@ use rand::RngExt;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
-    time::{sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tracing::{info, warn};
 
@@ -131,7 +128,7 @@ impl Candidate {
                     None if self.is_anothers() => return,
                     None => {}
                 },
-                () = sleep_until(deadline.into()) => return,
+                () = sleep_until(deadline) => return,
             }
         }
     }

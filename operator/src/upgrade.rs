@@ -1,12 +1,9 @@
 //! The operator's own upgrade: a few platforms at a time follow it, and none goes back by an older operator.
 
-use std::{
-    collections::HashMap,
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use taskplatform_blueprint::Platform;
+use tokio::time::Instant;
 
 use crate::{
     status::{Hold, RELEASE},

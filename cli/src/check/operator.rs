@@ -40,7 +40,9 @@ async fn no_other(cluster: &Cluster) -> Outcome {
             Some(other) => GROUP.failure(
                 name,
                 format!("namespace {other} has one, which looks after every namespace"),
-                format!("use that one (--operator-namespace {other}), or remove it before another is installed in {own}"),
+                format!(
+                    "use that one (--operator-namespace {other}), or remove it before another is installed in {own}"
+                ),
             ),
         },
         Err(error) => GROUP.unread(name, "Deployments of all namespaces", &error),

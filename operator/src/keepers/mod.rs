@@ -12,7 +12,7 @@ mod rollout;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use kube::{Client, runtime::reflector::ObjectRef};
@@ -21,7 +21,7 @@ use taskplatform_blueprint::{Kind, Platform, RedisCluster};
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{

@@ -1,8 +1,9 @@
 //! How soon a keeper looks again.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::RngExt;
+use tokio::time::Instant;
 
 /// How a part was at the last look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Carries out the rolling change of a platform's stateful parts.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod as KubernetesPod;
 use kube::{
@@ -8,6 +8,7 @@ use kube::{
     api::{DeleteParams, Preconditions},
 };
 use taskplatform_blueprint::{Component, Kind, RedisCluster};
+use tokio::time::Instant;
 use tracing::info;
 
 use super::{Brief, Keeper, Seen, pace::Mood, patroni, redis_cluster};

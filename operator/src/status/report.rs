@@ -9,11 +9,14 @@ use kube::{
 };
 use serde_json::json;
 use taskplatform_blueprint::{Draft, MANAGED_BY};
-use taskplatform_crds::{TaskPlatform, TaskPlatformStatus};
+use taskplatform_crds::TaskPlatformStatus;
 use tracing::{info, warn};
 
 use super::is_true;
-use crate::metrics::{Metrics, PlatformLabel};
+use crate::{
+    metrics::{Metrics, PlatformLabel},
+    world::Found,
+};
 
 /// The API server refuses longer notes.
 const LONGEST_NOTE: usize = 1000;
@@ -63,14 +66,15 @@ impl Reporter {
 
     /// Only to the TaskPlatform that was looked at, and not to a new one of its name. Whether that one was there.
     async fn write(&self, draft: &Draft, status: &TaskPlatformStatus) -> Result<bool, Error> {
-        let api: Api<TaskPlatform> = Api::namespaced(self.client.clone(), draft.namespace());
+        // The answer may have a spec that cannot be read.
+        let api: Api<Found> = Api::namespaced(self.client.clone(), draft.namespace());
         let patch = serde_json::from_value(json!([
             {"op": "test", "path": "/metadata/uid", "value": draft.uid()},
             {"op": "add", "path": "/status", "value": status},
         ]));
         let patch = patch.map_err(|error| Error(Box::new(kube::Error::SerdeError(error))))?;
         let parameters = PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
-        match api.patch_status(draft.name(), &parameters, &Patch::<TaskPlatform>::Json(patch)).await {
+        match api.patch_status(draft.name(), &parameters, &Patch::Json::<()>(patch)).await {
             Ok(_) => Ok(true),
             Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(false),
             // The test has failed: this one is gone, another one has its name.

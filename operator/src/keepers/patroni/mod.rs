@@ -3,15 +3,13 @@
 mod cluster;
 mod plan;
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use taskplatform_blueprint::{Component, Platform, credential_keys, dynamic_configuration, ports};
+use tokio::time::Instant;
 use tracing::info;
 
 use cluster::Pending;
