@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::StreamExt;
@@ -25,7 +25,7 @@ use kube::{
 use serde_json::json;
 use taskplatform_blueprint::{Component, Facts, Kind, MANAGED_BY, Platform, RedisCluster, blueprint};
 use taskplatform_crds::{TaskPlatform, TaskPlatformSpec, TaskPlatformStatus};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use crate::{
