@@ -16,6 +16,10 @@ mod predecessor;
 mod redis;
 mod server;
 mod status;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod volumes;
 
 use std::{error::Error, process::ExitCode, sync::Arc};

@@ -1,0 +1,4 @@
+//! What the operator does to an API server.
+
+mod apply;
+mod platforms;
