@@ -2,5 +2,6 @@
 
 mod apply;
 mod credentials;
+mod leader;
 mod platforms;
 mod volumes;
