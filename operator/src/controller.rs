@@ -4,13 +4,13 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams},
     runtime::{
         Controller, WatchStreamExt,
@@ -22,8 +22,8 @@ use kube::{
 };
 use serde_json::json;
 use taskplatform_blueprint::{Component, Draft, Facts, Kind, MANAGED_BY, Platform, RedisCluster, blueprint};
-use taskplatform_crds::{TaskPlatform, TaskPlatformSpec};
-use tokio::sync::watch;
+use taskplatform_crds::TaskPlatform;
+use tokio::{sync::watch, time::Instant};
 use tracing::{debug, warn};
 
 use crate::{
@@ -175,13 +175,12 @@ impl Context {
 
 /// What is left to do for a platform that is gone.
 async fn end(context: Arc<Context>, found: Found) {
-    let Ok(platform) = &found.read else { return };
-    let draft = Draft::from(platform);
+    let draft = Draft::from(&found.platform);
     let (name, namespace) = (draft.name(), draft.namespace());
     context.keepers.forget(draft.uid());
     context.metrics.forget(namespace, name);
     lock(&context.memories).remove(draft.uid());
-    if let Err(error) = ending::finish_gone(&context.client, &draft, &found.metadata).await {
+    if let Err(error) = ending::finish_gone(&context.client, &draft, found.meta()).await {
         warn!(platform = name, namespace, error = describe(&error), "volumes of a deleted platform stay");
     }
 }
@@ -213,21 +212,16 @@ async fn reconcile(found: Arc<Found>, context: Arc<Context>) -> Result<Action, E
 
 async fn lap(found: &Found, context: &Context) -> Result<(Outcome, Action), Error> {
     let snapshot = context.world.snapshot(&found.namespace().unwrap_or_default(), &found.name_any());
-    let platform = match &found.read {
-        Ok(platform) => platform,
-        Err(why) => {
-            let unreadable =
-                TaskPlatform { metadata: found.metadata.clone(), ..TaskPlatform::new("", TaskPlatformSpec::default()) };
-            return stall(&Draft::from(&unreadable), why, snapshot, context).await;
-        }
-    };
-    let draft = Draft::from(platform);
-    if found.metadata.deletion_timestamp.is_some() {
+    let draft = Draft::from(&found.platform);
+    if found.meta().deletion_timestamp.is_some() {
         // Owner references do the rest.
-        ending::finish(&context.client, &draft, &found.metadata).await?;
+        ending::finish(&context.client, &draft, found.meta()).await?;
         return Ok((Outcome::Applied, Action::await_change()));
     }
-    match validate(platform, draft.clone()) {
+    if let Some(why) = &found.unreadable {
+        return stall(&draft, why, snapshot, context).await;
+    }
+    match validate(&found.platform, draft.clone()) {
         Err(why) => stall(&draft, &why, snapshot, context).await,
         Ok(platform) => match build(found, Arc::new(platform), snapshot, context).await {
             Err(Error::Credentials(error)) if error.is_for_a_person() => {
@@ -256,7 +250,7 @@ async fn build(found: &Found, platform: Arc<Platform>, snapshot: Snapshot, conte
     let hold = hold(found, &platform, context);
     let facts = facts(&platform, &snapshot, context).await;
     if hold.is_none() {
-        ending::prepare(&context.client, &platform, &found.metadata).await?;
+        ending::prepare(&context.client, &platform, found.meta()).await?;
         begin_with_instances(&platform, &facts, context).await?;
     }
     let secret = credentials::find(&context.client, &platform).await?;

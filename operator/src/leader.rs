@@ -224,5 +224,6 @@ fn written(answer: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
 }
 
 async fn pause() {
-    sleep(RETRY.mul_f64(rand::rng().random_range(1.0..1.2))).await;
+    let wait = RETRY.mul_f64(rand::rng().random_range(1.0..1.2));
+    sleep(wait).await;
 }

@@ -14,6 +14,10 @@ mod procedure;
 mod redis;
 mod server;
 mod status;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod upgrade;
 mod world;
 

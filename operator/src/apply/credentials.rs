@@ -17,10 +17,12 @@ use taskplatform_blueprint::{
 };
 use tracing::warn;
 
-use crate::world::Snapshot;
+use crate::{status::RELEASE, world::Snapshot};
 
 /// Characters of a password: 190 bits.
 const LENGTH: usize = 32;
+/// The annotation with the release that completed the Secret: what it lacks since then is lost, and not of a later release.
+const COMPLETED_BY: &str = "taskplatform.dev/completed-by";
 
 /// The credentials cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -75,14 +77,16 @@ pub(crate) async fn complete(
         return Err(Error::Taken { name, platform: platform.name().to_owned() });
     }
     let existing = found.as_ref().map(decode).unwrap_or_default();
-    let missing = missing(&existing, known.map(|known| &**known), |part| has_begun(snapshot, part))
+    let was_complete = found
+        .as_ref()
+        .is_none_or(|secret| secret.annotations().get(COMPLETED_BY).is_some_and(|release| release == RELEASE));
+    let missing = missing(&existing, known.map(|known| &**known), |part| was_complete && has_begun(snapshot, part))
         .map_err(|missing| Error::Lost { name: name.clone(), missing: missing.join(", ") })?;
     let mut credentials = existing;
-    if found.is_none() || !missing.is_empty() {
+    let is_owned = found.as_ref().is_some_and(|secret| !secret.owner_references().is_empty());
+    if found.is_none() || !missing.is_empty() || !was_complete || is_owned {
         write(client, platform, found.as_ref(), &missing).await?;
         credentials.extend(missing);
-    } else if found.as_ref().is_some_and(|secret| !secret.owner_references().is_empty()) {
-        write(client, platform, found.as_ref(), &BTreeMap::new()).await?;
     }
     Ok(credentials)
 }
@@ -124,7 +128,9 @@ async fn write(
     let name = platform.names().credentials();
     let (verb, written) = if let Some(secret) = found {
         // The resource version makes the API server refuse the change when somebody else has changed the Secret.
-        let metadata = json!({"resourceVersion": secret.resource_version(), "ownerReferences": []});
+        let metadata = json!({
+            "resourceVersion": secret.resource_version(), "ownerReferences": [], "annotations": {COMPLETED_BY: RELEASE},
+        });
         let change = json!({"metadata": metadata, "stringData": missing});
         let parameters = PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
         ("completed", api.patch(&name, &parameters, &Patch::Merge(change)).await)
@@ -151,6 +157,7 @@ fn new_secret(platform: &Platform, credentials: &BTreeMap<String, String>) -> Se
         metadata: ObjectMeta {
             name: Some(platform.names().credentials()),
             namespace: Some(platform.namespace().to_owned()),
+            annotations: Some(BTreeMap::from([(COMPLETED_BY.to_owned(), RELEASE.to_owned())])),
             labels: Some(labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()),
             ..ObjectMeta::default()
         },

@@ -37,7 +37,8 @@ pub(super) async fn disown(client: &Client, platform: &Platform, snapshot: &Snap
         let change = json!({"metadata": {"uid": claim.uid, "resourceVersion": claim.version.to_string(), "ownerReferences": []}});
         match api.patch_metadata(&claim.name, &by_operator(), &Patch::Merge(change)).await {
             Ok(_) => info!(claim = &*claim.name, namespace = platform.namespace(), "the volume belongs to nobody"),
-            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+            // 422 is the answer to another uid: a new one has taken its name.
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() || status.is_invalid() => {}
             Err(source) => return Err(Error::Disown { claim: claim.name.to_string(), source: Box::new(source) }),
         }
     }

@@ -4,28 +4,30 @@ use std::borrow::Cow;
 
 use kube::{Resource, api::ObjectMeta};
 use serde::{Deserialize, Deserializer, de::Error as _};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use taskplatform_crds::TaskPlatform;
 
 /// A stored TaskPlatform, read as far as this release can.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
-    pub(crate) metadata: ObjectMeta,
-    /// Why it cannot be read, else.
-    pub(crate) read: Result<TaskPlatform, String>,
+    /// What it says; of one whose spec cannot be read, all but the spec.
+    pub(crate) platform: TaskPlatform,
+    /// Why its spec cannot be read.
+    pub(crate) unreadable: Option<String>,
     /// Fields that this release does not know: a definition of a later one has them.
     pub(crate) unknown: Vec<String>,
 }
 
 impl<'de> Deserialize<'de> for Found {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let document = Value::deserialize(deserializer)?;
-        let metadata = ObjectMeta::deserialize(&document["metadata"]).map_err(D::Error::custom)?;
-        let (read, unknown) = match TaskPlatform::read_stored(document) {
-            Ok((platform, unknown)) => (Ok(platform), unknown),
-            Err(error) => (Err(error.to_string()), Vec::new()),
+        let mut document = Value::deserialize(deserializer)?;
+        let error = match TaskPlatform::read_stored(document.clone()) {
+            Ok((platform, unknown)) => return Ok(Self { platform, unreadable: None, unknown }),
+            Err(error) => error.to_string(),
         };
-        Ok(Self { metadata, read, unknown })
+        document["spec"] = Value::Object(Map::new());
+        let (platform, unknown) = TaskPlatform::read_stored(document).map_err(D::Error::custom)?;
+        Ok(Self { platform, unreadable: Some(error), unknown })
     }
 }
 
@@ -50,10 +52,10 @@ impl Resource for Found {
     }
 
     fn meta(&self) -> &ObjectMeta {
-        &self.metadata
+        &self.platform.metadata
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
+        &mut self.platform.metadata
     }
 }
