@@ -1,5 +1,6 @@
 //! The planner alone, and everything against real Redis servers.
 
+mod memory;
 mod model;
 mod planner;
 mod scenarios;
