@@ -81,12 +81,29 @@ fn api_memory() {
 #[test]
 fn small_volumes() {
     let redis = |component: &str, size: &str| json!({component: {"resources": {"cpu": "1", "memory": "4Gi"}, "storage": {"size": size}}});
-    let cache = ["6143Mi", "6Gi"].map(|size| redis("cache", size));
+    // Two of 2438 and of 1632 MiB.
+    let cache = ["4875Mi", "4876Mi"].map(|size| redis("cache", size));
     boundary(Code::SmallVolume, "spec.cache.storage.size", &cache[0], &cache[1], None);
-    let sessions = ["4095Mi", "4Gi"].map(|size| redis("sessions", size));
+    let sessions = ["3263Mi", "3264Mi"].map(|size| redis("sessions", size));
     boundary(Code::SmallVolume, "spec.sessions.storage.size", &sessions[0], &sessions[1], None);
     let database = ["1023Mi", "1Gi"].map(|size| json!({"database": {"storage": {"size": size}}}));
     boundary(Code::SmallVolume, "spec.database.storage.size", &database[0], &database[1], None);
+}
+
+#[test]
+fn small_nodes_of_redis() {
+    let with = |component: &str, shards: i32, memory: &str| json!({component: {"shards": shards, "resources": {"cpu": "1", "memory": memory}}});
+    for (component, shards, has, has_not) in [
+        ("cache", 3, "61Mi", "62Mi"),
+        ("sessions", 3, "60Mi", "61Mi"),
+        ("sessions", 6, "43Mi", "44Mi"),
+        ("sessions", 100, "28Mi", "29Mi"),
+    ] {
+        let field = format!("spec.{component}.resources.memory");
+        boundary(Code::RedisMemory, &field, &with(component, shards, has), &with(component, shards, has_not), None);
+    }
+    let found = of(Code::RedisMemory, &with("sessions", 3, "32Mi"), None);
+    assert!(found[0].remedy.contains("61Mi"), "{found:?}");
 }
 
 #[test]

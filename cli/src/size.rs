@@ -97,7 +97,7 @@ impl Proposal<'_> {
                 thousandths % 10
             )
         };
-        // A shard holds its part of the cache; three quarters of a node's memory are data.
+        // A shard holds its part of the cache.
         let shard = Size::mebibytes(cache.memory().as_mebibytes() / 3);
         let (small_cpu, small_memory) = (Cpu::millicores(1000), Size::mebibytes(256));
         let cache_memory = self.memory(shard, 128);

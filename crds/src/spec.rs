@@ -518,7 +518,7 @@ pub struct Cache {
     /// How long each instance of the API keeps it in its own memory besides (plan 4.1).
     #[serde(rename = "localTTL")]
     pub local_ttl: Duration,
-    /// What each node gets. Three quarters of the memory hold data.
+    /// What each node gets. Three fifths of the memory above 32 MiB hold data.
     pub resources: Resources,
     /// The volume of each node.
     pub storage: Storage,
@@ -553,7 +553,7 @@ pub struct Sessions {
         ("duration(self) >= duration('1m')", "a session lasts at least 1m"),
     ])))]
     pub ttl: Duration,
-    /// What each node gets. Half of the memory holds data: rewriting the append-only file takes the other half.
+    /// What each node gets. Two fifths of the memory above 16 MiB hold data: rewriting the append-only file takes as much again.
     pub resources: Resources,
     /// The volume of each node.
     pub storage: Storage,

@@ -1,7 +1,11 @@
 //! Connections, memory and volumes: what one component may ask of another, against what that one has.
 
 use super::{Code, Finding};
-use crate::{Draft, RedisCluster, api, database, worker};
+use crate::{
+    Draft, RedisCluster, api, database,
+    redis::{self, Shares},
+    worker,
+};
 
 pub(super) fn errors(platform: &Draft) -> Vec<Finding> {
     [server_connections(platform), client_connections(platform), shared_buffers(platform)]
@@ -11,10 +15,11 @@ pub(super) fn errors(platform: &Draft) -> Vec<Finding> {
 }
 
 pub(super) fn warnings(platform: &Draft) -> Vec<Finding> {
-    let volumes = [RedisCluster::Cache, RedisCluster::Sessions].map(|cluster| redis_volume(platform, cluster));
+    let redis = [RedisCluster::Cache, RedisCluster::Sessions]
+        .map(|cluster| [redis_volume(platform, cluster), redis_memory(platform, cluster)]);
     [work_memory(platform), api_memory(platform), database_volume(platform)]
         .into_iter()
-        .chain(volumes)
+        .chain(redis.into_iter().flatten())
         .flatten()
         .collect()
 }
@@ -154,21 +159,34 @@ fn database_volume(platform: &Draft) -> Option<Finding> {
 /// What Redis may write, against its volume: the cache a snapshot beside the former one, the sessions a rewritten log beside the former one.
 fn redis_volume(platform: &Draft, cluster: RedisCluster) -> Option<Finding> {
     let (memory, storage) = (cluster.resources(platform).memory, &cluster.storage(platform).size);
-    let (data, what) = match cluster {
-        RedisCluster::Cache => (memory.as_bytes() / 4 * 3, "snapshots"),
-        RedisCluster::Sessions => (memory.as_bytes() / 2, "append-only files"),
+    let what = match cluster {
+        RedisCluster::Cache => "snapshots",
+        RedisCluster::Sessions => "append-only files",
     };
+    let data = Shares::of(cluster, memory).data;
     let needed = 2 * data;
-    (storage.as_bytes() < needed).then(|| {
+    (storage.as_bytes() < needed << 20).then(|| {
         Finding::new(
             Code::SmallVolume,
             &format!("spec.{}.storage.size", cluster.component()),
+            format!("{storage}, but two {what} of the {data} MiB that a node may hold take {needed} MiB"),
+            format!("give it {needed}Mi or more, or the nodes less memory"),
+        )
+    })
+}
+
+/// What is left for keys beside what a node of Redis takes before it has one.
+fn redis_memory(platform: &Draft, cluster: RedisCluster) -> Option<Finding> {
+    let (memory, shards) = (cluster.resources(platform).memory, cluster.shards(platform));
+    let least = redis::least(cluster, shards);
+    (memory < least).then(|| {
+        Finding::new(
+            Code::RedisMemory,
+            &format!("spec.{}.resources.memory", cluster.component()),
             format!(
-                "{storage}, but two {what} of the {} MiB that a node may hold take {} MiB",
-                data >> 20,
-                needed >> 20
+                "of {memory} a node has less than 1 MiB for keys: the program, replication and what Redis keeps of the node's slots (16384 on {shards} shards) take the rest"
             ),
-            format!("give it {}Mi or more, or the nodes less memory", needed.div_ceil(1 << 20)),
+            format!("give it {least} or more"),
         )
     })
 }

@@ -69,6 +69,7 @@ codes! {
     WorkMemory = "TP104" Warning,
     ApiMemory = "TP105" Warning,
     SmallVolume = "TP106" Warning,
+    RedisMemory = "TP107" Warning,
     NoFailover = "TP201" Warning,
     NoQuorum = "TP202" Warning,
     SinglePod = "TP301" Warning,

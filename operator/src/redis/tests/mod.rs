@@ -1,7 +1,11 @@
 //! The planner alone, and everything against real Redis servers.
 
+mod failures;
+mod forming;
+mod memory;
 mod model;
 mod planner;
-mod scenarios;
+mod scaling;
 mod servers;
+mod shape;
 mod surplus;

@@ -46,6 +46,8 @@ fn fresh_address() -> SocketAddr {
 /// One pod: its volume outlives its process.
 struct Server {
     process: Option<Child>,
+    /// What is in its redis.conf.
+    configuration: String,
     address: SocketAddr,
     volume: TempDir,
     node: String,
@@ -54,7 +56,9 @@ struct Server {
 impl Server {
     fn start(&mut self, timeout_ms: u32) {
         let ip = self.address.ip().to_string();
+        std::fs::write(self.volume.path().join("redis.conf"), &self.configuration).expect("written");
         let process = Command::new("redis-server")
+            .arg("redis.conf")
             .args(["--port", &self.address.port().to_string(), "--bind", &ip, "--cluster-announce-ip", &ip])
             .args(["--cluster-enabled", "yes", "--cluster-node-timeout", &timeout_ms.to_string()])
             .args([
@@ -94,6 +98,7 @@ pub(super) struct Servers {
     pods: Vec<Server>,
     kubernetes_nodes: usize,
     timeout_ms: u32,
+    configuration: String,
 }
 
 impl Servers {
@@ -102,7 +107,16 @@ impl Servers {
     }
 
     pub(super) async fn start_with_timeout(count: usize, kubernetes_nodes: usize, timeout_ms: u32) -> Self {
-        let mut servers = Self { pods: Vec::new(), kubernetes_nodes, timeout_ms };
+        let mut servers = Self { pods: Vec::new(), kubernetes_nodes, timeout_ms, configuration: String::new() };
+        servers.add(count).await;
+        servers
+    }
+
+    /// Servers with a configuration as the blueprint renders it, but for where a pod keeps its files.
+    pub(super) async fn start_configured(count: usize, rendered: &str) -> Self {
+        let here = rendered.lines().filter(|line| !line.starts_with("dir ") && !line.starts_with("include "));
+        let configuration = here.collect::<Vec<_>>().join("\n");
+        let mut servers = Self { pods: Vec::new(), kubernetes_nodes: count, timeout_ms: 2000, configuration };
         servers.add(count).await;
         servers
     }
@@ -111,7 +125,8 @@ impl Servers {
         for _ in 0..count {
             let node = format!("worker-{}", self.pods.len() % self.kubernetes_nodes);
             let volume = tempfile::Builder::new().prefix("redis-test-").tempdir().expect("a folder");
-            let mut server = Server { process: None, address: fresh_address(), volume, node };
+            let configuration = self.configuration.clone();
+            let mut server = Server { process: None, configuration, address: fresh_address(), volume, node };
             server.start(self.timeout_ms);
             self.pods.push(server);
         }
@@ -125,6 +140,16 @@ impl Servers {
 
     pub(super) fn kill(&mut self, pod: usize) {
         self.pods[pod].kill();
+    }
+
+    pub(super) fn process(&self, pod: usize) -> u32 {
+        self.pods[pod].process.as_ref().expect("it runs").id()
+    }
+
+    /// Sends a signal such as STOP, after which a process hangs, and CONT.
+    pub(super) fn signal(&self, pod: usize, signal: &str) {
+        let sent = Command::new("kill").args(["-s", signal, &self.process(pod).to_string()]).status();
+        assert!(sent.expect("kill runs").success());
     }
 
     /// Starts pods again as Kubernetes would: under another address, on the same volume.

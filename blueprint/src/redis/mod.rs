@@ -1,5 +1,8 @@
 //! The two Redis Clusters. The operator forms and heals them over the Redis protocol; here are their pods.
 
+mod memory;
+
+pub(crate) use memory::{Shares, least};
 use serde_json::{Value, json};
 use taskplatform_crds::{Resources, Storage};
 
@@ -177,18 +180,15 @@ fn container(platform: &Platform, facts: &Facts, cluster: RedisCluster) -> Value
 }
 
 fn configuration(platform: &Platform, cluster: RedisCluster) -> String {
-    let memory = cluster.resources(platform).memory.as_mebibytes();
+    let Shares { data, backlog, replica_buffer } = Shares::of(cluster, cluster.resources(platform).memory);
     let own = match cluster {
-        // A quarter is left for replication, clients and the fork of a full synchronisation.
-        RedisCluster::Cache => {
-            format!("maxmemory {}mb\nmaxmemory-policy allkeys-lfu\nappendonly no\nsave \"\"\n", memory * 3 / 4)
-        }
-        // Half is left: rewriting the append-only file forks, and what changes meanwhile is held twice. What does not
-        // fit is refused: nobody is logged out to make room.
-        RedisCluster::Sessions => format!(
-            "maxmemory {}mb\nmaxmemory-policy noeviction\nappendonly yes\nappendfsync everysec\nsave \"\"\n",
-            memory / 2
-        ),
+        RedisCluster::Cache => "maxmemory-policy allkeys-lfu\nappendonly no",
+        // What does not fit is refused: nobody is logged out to make room.
+        RedisCluster::Sessions => "maxmemory-policy noeviction\nappendonly yes\nappendfsync everysec",
     };
-    format!("{}\n{own}\ninclude /etc/redis-credentials/{}\n", include_str!("redis.conf"), cluster.credentials_file())
+    format!(
+        "{}\nmaxmemory {data}mb\nrepl-backlog-size {backlog}mb\nclient-output-buffer-limit replica {replica_buffer}mb 0 0\n{own}\nsave \"\"\n\ninclude /etc/redis-credentials/{}\n",
+        include_str!("redis.conf"),
+        cluster.credentials_file()
+    )
 }
