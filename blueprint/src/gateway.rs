@@ -17,7 +17,11 @@ pub(crate) fn objects(platform: &Platform, facts: &Facts) -> Vec<Object> {
             platform,
             facts,
             COMPONENT,
-            &[(&[Caller::Anybody], &[ports::GATEWAY]), (&[Caller::Cluster], &[ports::GATEWAY_STATUS])],
+            &[
+                (&[Caller::Anybody], &[ports::GATEWAY]),
+                (&[Caller::Cluster], &[ports::GATEWAY_STATUS]),
+                (&[Caller::Operator], &[ports::GATEWAY_OPERATOR]),
+            ],
         ),
         Object::new(platform, COMPONENT, Kind::ConfigMap, &name, json!({"data": configuration})),
         service(platform, &name),
@@ -68,6 +72,7 @@ fn deployment(platform: &Platform, facts: &Facts, name: &str, configuration: &Va
             "ports": [
                 {"name": "http", "containerPort": ports::GATEWAY, "protocol": "TCP"},
                 {"name": "status", "containerPort": ports::GATEWAY_STATUS, "protocol": "TCP"},
+                {"name": "operator", "containerPort": ports::GATEWAY_OPERATOR, "protocol": "TCP"},
             ],
             "readinessProbe": {"httpGet": {"path": "/readyz", "port": "status"}, "periodSeconds": 2, "timeoutSeconds": 2},
             "livenessProbe": {"httpGet": {"path": "/healthz", "port": "status"}, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
@@ -97,6 +102,7 @@ fn configuration(platform: &Platform) -> String {
         .replace("{api_port}", &ports::API.to_string())
         .replace("{port}", &ports::GATEWAY.to_string())
         .replace("{status_port}", &ports::GATEWAY_STATUS.to_string())
+        .replace("{operator_port}", &ports::GATEWAY_OPERATOR.to_string())
         .replace("{global_rate}", &limits.global.to_string())
         .replace("{auth_rate}", &limits.auth.rate.to_string())
         .replace("{auth_burst}", &limits.auth.burst.to_string())

@@ -330,15 +330,11 @@ async fn act_once(
 
 /// Asks only when somebody can answer.
 async fn ask_the_gateway(owner: &TaskPlatform, platform: &Platform, context: &Context) -> Option<Result<(), String>> {
-    let ready = |component| {
-        let deployment = context.children.get(owner, Kind::Deployment, &platform.names().component(component));
-        deployment.is_some_and(|deployment| deployment.data["status"]["readyReplicas"].as_i64().unwrap_or(0) > 0)
-    };
-    if ready(Component::Api) && ready(Component::Gateway) {
-        Some(gateway::serves(&context.http, platform).await)
-    } else {
-        None
+    let api = context.children.get(owner, Kind::Deployment, &platform.names().component(Component::Api))?;
+    if api.data["status"]["readyReplicas"].as_i64().unwrap_or(0) == 0 {
+        return None;
     }
+    gateway::serves(&context.http, &context.children.pods(owner, Component::Gateway)).await
 }
 
 /// Reports a spec that cannot be built. It is looked at again when it changes.

@@ -56,8 +56,8 @@ pub(crate) struct Bed {
     pub(crate) dns: Dns,
     nginx: Child,
     folder: PathBuf,
-    /// The users', and the status server's.
-    ports: [u16; 2],
+    /// The users', the status server's, and the operator's.
+    ports: [u16; 3],
 }
 
 impl Bed {
@@ -92,6 +92,10 @@ impl Bed {
 
     pub(crate) fn get(&self, path: &str) -> Answer {
         request(self.ports[0], "GET", path).unwrap()
+    }
+
+    pub(crate) fn ask_as_operator(&self, path: &str) -> Answer {
+        request(self.ports[2], "GET", path).unwrap()
     }
 
     pub(crate) fn get_peers(&self) -> Value {
@@ -154,7 +158,7 @@ impl Drop for Bed {
 }
 
 /// The gateway's files as the blueprint has them, with this bed's ports and paths.
-fn configure(folder: &Path, ports: [u16; 2], api_port: u16, dns_port: u16, spec: &Value) {
+fn configure(folder: &Path, ports: [u16; 3], api_port: u16, dns_port: u16, spec: &Value) {
     let document = json!({
         "apiVersion": "taskplatform.dev/v1alpha1", "kind": "TaskPlatform",
         "metadata": {"name": "tasks", "namespace": "shop"}, "spec": spec,
@@ -169,7 +173,7 @@ fn configure(folder: &Path, ports: [u16; 2], api_port: u16, dns_port: u16, spec:
     let mut nginx = replace(&file("nginx.conf"), "/tmp/", &format!("{here}/"));
     nginx = replace(&nginx, "/etc/nginx/", &format!("{here}/"));
     nginx = replace(&nginx, "\"shop\", 8080", &format!("\"shop\", {api_port}"));
-    for (port, own) in ["8080", "8081"].iter().zip(ports) {
+    for (port, own) in ["8080", "8081", "8082"].iter().zip(ports) {
         nginx = replace(&nginx, &format!("listen {port}"), &format!("listen 127.0.0.1:{own}"));
     }
     let lines: Vec<&str> = nginx.lines().filter(|line| !line.contains("listen [::]")).collect();
@@ -187,8 +191,8 @@ fn replace(text: &str, what: &str, by: &str) -> String {
     text.replace(what, by)
 }
 
-fn free_ports() -> [u16; 2] {
-    let listeners = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+fn free_ports() -> [u16; 3] {
+    let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 

@@ -122,3 +122,16 @@ fn what_is_slow_is_not_asked_twice_for_long() {
     let asked = |path: &str| bed.instances.iter().filter(|instance| instance.saw(path)).count();
     assert_eq!((asked("GET /api/tasks/1"), asked("GET /api/tasks/2")), (2, 1));
 }
+
+#[test]
+fn the_rate_limits_do_not_count_what_the_operator_asks() {
+    if no_nginx() {
+        return;
+    }
+    let bed = Bed::new(1, &json!({"gateway": {"rateLimits": {"api": {"rate": "5r/m", "burst": 1}}}}));
+    let user: Vec<u16> = (0..10).map(|_| bed.get("/api/ready").status).collect();
+    assert!(user.iter().filter(|status| **status == 429).count() >= 8, "{user:?}");
+    let operator: Vec<u16> = (0..10).map(|_| bed.ask_as_operator("/api/ready").status).collect();
+    assert_eq!(operator, [200; 10]);
+    assert_eq!(bed.ask_as_operator("/api/tasks").status, 404, "it is no way round the limits");
+}

@@ -14,3 +14,9 @@ fn address(pod: &DynamicObject) -> Option<std::net::IpAddr> {
     }
     pod.data["status"]["podIP"].as_str()?.parse().ok()
 }
+
+/// Whether Kubernetes lets a pod be sent to.
+fn is_ready(pod: &DynamicObject) -> bool {
+    let conditions = pod.data["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}

@@ -7,7 +7,10 @@ use kube::{ResourceExt, core::DynamicObject};
 use taskplatform_blueprint::{credential_keys, ports};
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
-use crate::{act::address, credentials::Credentials};
+use crate::{
+    act::{address, is_ready},
+    credentials::Credentials,
+};
 
 /// PgBouncer does one thing at a time, but none of them takes long.
 const TIMEOUT: Duration = Duration::from_secs(4);
@@ -46,11 +49,6 @@ pub(crate) async fn look_at(pods: &[Arc<DynamicObject>], credentials: &Credentia
         }
     }))
     .await
-}
-
-fn is_ready(pod: &DynamicObject) -> bool {
-    let conditions = pod.data["status"]["conditions"].as_array();
-    conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 async fn rows(address: IpAddr, password: &str) -> Result<Vec<SimpleQueryRow>, tokio_postgres::Error> {

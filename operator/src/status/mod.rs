@@ -45,6 +45,7 @@ impl Observed {
             && self.poolers.iter().all(Result::is_ok)
             && serves(&self.cache)
             && serves(&self.sessions)
+            && self.gateway.as_ref().is_none_or(Result::is_ok)
     }
 }
 
