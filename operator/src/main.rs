@@ -11,6 +11,7 @@ mod credentials;
 mod facts;
 mod http;
 mod leader;
+mod listen;
 mod metrics;
 mod predecessor;
 mod redis;
@@ -48,9 +49,9 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let metrics = Arc::new(Metrics::default());
 
     let stop = leader::shutdown_signal()?;
-    let server = server::serve(config.listen, Arc::clone(&metrics)).await?;
+    let server = server::serve(config.listen, Arc::clone(&metrics))?;
     let certificate = Arc::new(admission::Serving::default());
-    let admission = admission::listen(config.admission_listen, Arc::clone(&certificate), Arc::clone(&metrics)).await?;
+    let admission = admission::listen(config.admission_listen, Arc::clone(&certificate), Arc::clone(&metrics))?;
     tokio::spawn(admission::keep_current(client.clone(), config.namespace.clone(), certificate));
     info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "the operator starts");
     tokio::select! {

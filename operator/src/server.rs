@@ -6,10 +6,10 @@ use hyper::{
     Request, Response, StatusCode, body::Incoming, header::CONTENT_TYPE, server::conn::http1, service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tracing::debug;
 
-use crate::metrics::Metrics;
+use crate::{listen::listen, metrics::Metrics};
 
 /// The server cannot be started or has ended.
 #[derive(Debug, thiserror::Error)]
@@ -20,8 +20,8 @@ pub(crate) struct Error {
 }
 
 /// Serves until the process ends. Either replica is healthy and ready: waiting for the lease is its work.
-pub(crate) async fn serve(address: SocketAddr, metrics: Arc<Metrics>) -> Result<JoinHandle<Result<(), Error>>, Error> {
-    let listener = TcpListener::bind(address).await.map_err(|source| Error { address, source })?;
+pub(crate) fn serve(address: SocketAddr, metrics: Arc<Metrics>) -> Result<JoinHandle<Result<(), Error>>, Error> {
+    let listener = listen(address).map_err(|source| Error { address, source })?;
     Ok(tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.map_err(|source| Error { address, source })?;
