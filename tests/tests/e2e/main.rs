@@ -8,6 +8,7 @@ mod getting_started;
 mod network;
 mod packaging;
 mod planning;
+mod services;
 mod shared;
 mod status;
 
