@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$root"
 
 shell_scripts() {
-  if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR .ci/run bench/*.sh dev/*.sh dev/*/*.sh images/collect; else say "shellcheck is not installed: skipped"; fi
+  if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR .ci/run bench/*.sh dev/*.sh dev/*/*.sh images/collect images/gateway/gateway; else say "shellcheck is not installed: skipped"; fi
 }
 
 chart() {

@@ -11,6 +11,10 @@ step "Helm" "1 s, 2 min to build it" "$root/dev/tools.sh" helm
 # The operator's tests start Redis servers of their own.
 command -v redis-server >/dev/null || step "Redis" "10 s" apt_install redis-server
 
+# The gateway's tests start it, with the Lua that the image has.
+{ command -v nginx && [ -e /usr/lib/nginx/modules/ngx_http_lua_module.so ] && [ -e /usr/share/lua/5.1/nginx/dns/resolver.lua ]; } >/dev/null ||
+  step "nginx" "10 s" apt_install nginx-light libnginx-mod-http-lua lua-nginx-dns
+
 # What shows the API's documentation.
 [ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || step "Chromium" "30 s" apt_install chromium
 

@@ -26,6 +26,7 @@ pub(crate) fn objects(platform: &Platform, facts: &Facts) -> Vec<Object> {
             &[(&[Caller::Component(Component::Gateway)], &[ports::API]), (&[Caller::Cluster], &[ports::API_METRICS])],
         ),
         service(platform),
+        instances(platform),
         pod::disruption_budget(platform, COMPONENT),
         deployment(platform, facts),
     ]
@@ -44,6 +45,22 @@ fn service(platform: &Platform) -> Object {
                 {"name": "http", "port": ports::API, "targetPort": "http", "protocol": "TCP"},
                 {"name": "metrics", "port": ports::API_METRICS, "targetPort": "metrics", "protocol": "TCP"},
             ],
+        }}),
+    )
+}
+
+/// The ready instances, by which the gateway finds them.
+fn instances(platform: &Platform) -> Object {
+    Object::new(
+        platform,
+        COMPONENT,
+        Kind::Service,
+        &platform.names().instances(),
+        json!({"spec": {
+            "type": "ClusterIP",
+            "clusterIP": "None",
+            "selector": selector(platform.name(), COMPONENT),
+            "ports": [{"name": "http", "port": ports::API, "targetPort": "http", "protocol": "TCP"}],
         }}),
     )
 }

@@ -124,7 +124,7 @@ fn local_configuration(platform: &Platform) -> Value {
     patroni_labels.extend(labels(platform.name(), COMPONENT));
     json!({
         "scope": platform.names().primary(),
-        "restapi": {"listen": format!("0.0.0.0:{}", ports::PATRONI)},
+        "restapi": {"listen": format!("*:{}", ports::PATRONI)},
         "kubernetes": {
             "labels": patroni_labels,
             "scope_label": "cluster-name",
@@ -139,7 +139,7 @@ fn local_configuration(platform: &Platform) -> Value {
             "bypass_api_service": false,
         },
         "postgresql": {
-            "listen": format!("0.0.0.0:{}", ports::POSTGRESQL),
+            "listen": format!("*:{}", ports::POSTGRESQL),
             "bin_dir": "/usr/lib/postgresql/17/bin",
             "data_dir": "/data/pgdata",
             "pgpass": "/tmp/pgpass",

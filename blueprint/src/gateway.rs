@@ -11,13 +11,17 @@ const COMPONENT: Component = Component::Gateway;
 
 pub(crate) fn objects(platform: &Platform, facts: &Facts) -> Vec<Object> {
     let name = platform.names().component(COMPONENT);
-    let configuration = json!({"nginx.conf": configuration(platform)});
+    let configuration = json!({"nginx.conf": configuration(platform), "peers.lua": include_str!("peers.lua")});
     vec![
         network::policy(
             platform,
             facts,
             COMPONENT,
-            &[(&[Caller::Anybody], &[ports::GATEWAY]), (&[Caller::Cluster], &[ports::GATEWAY_STATUS])],
+            &[
+                (&[Caller::Anybody], &[ports::GATEWAY]),
+                (&[Caller::Cluster], &[ports::GATEWAY_STATUS]),
+                (&[Caller::Operator], &[ports::GATEWAY_OPERATOR]),
+            ],
         ),
         Object::new(platform, COMPONENT, Kind::ConfigMap, &name, json!({"data": configuration})),
         service(platform, &name),
@@ -68,14 +72,16 @@ fn deployment(platform: &Platform, facts: &Facts, name: &str, configuration: &Va
             "ports": [
                 {"name": "http", "containerPort": ports::GATEWAY, "protocol": "TCP"},
                 {"name": "status", "containerPort": ports::GATEWAY_STATUS, "protocol": "TCP"},
+                {"name": "operator", "containerPort": ports::GATEWAY_OPERATOR, "protocol": "TCP"},
             ],
-            "readinessProbe": {"httpGet": {"path": "/healthz", "port": "status"}, "periodSeconds": 2, "timeoutSeconds": 2},
+            "readinessProbe": {"httpGet": {"path": "/readyz", "port": "status"}, "periodSeconds": 2, "timeoutSeconds": 2},
             "livenessProbe": {"httpGet": {"path": "/healthz", "port": "status"}, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
             "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
             "resources": pod::resources(gateway.resources),
             "securityContext": pod::security_context(),
             "volumeMounts": [
                 {"name": "configuration", "mountPath": "/etc/nginx/nginx.conf", "subPath": "nginx.conf", "readOnly": true},
+                {"name": "configuration", "mountPath": "/etc/nginx/peers.lua", "subPath": "peers.lua", "readOnly": true},
                 {"name": "tmp", "mountPath": "/tmp"},
             ],
         }),
@@ -89,12 +95,14 @@ fn deployment(platform: &Platform, facts: &Facts, name: &str, configuration: &Va
 
 fn configuration(platform: &Platform) -> String {
     let limits = &platform.spec().gateway.rate_limits;
-    let api = format!("{}:{}", platform.names().component(Component::Api), ports::API);
     include_str!("nginx.conf")
         .replace("{workers}", &platform.spec().gateway.resources.cpu.as_millicores().div_ceil(1000).to_string())
-        .replace("{api}", &api)
+        .replace("{instances}", &platform.names().instances())
+        .replace("{namespace}", platform.namespace())
+        .replace("{api_port}", &ports::API.to_string())
         .replace("{port}", &ports::GATEWAY.to_string())
         .replace("{status_port}", &ports::GATEWAY_STATUS.to_string())
+        .replace("{operator_port}", &ports::GATEWAY_OPERATOR.to_string())
         .replace("{global_rate}", &limits.global.to_string())
         .replace("{auth_rate}", &limits.auth.rate.to_string())
         .replace("{auth_burst}", &limits.auth.burst.to_string())

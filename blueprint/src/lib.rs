@@ -50,6 +50,8 @@ pub mod ports {
     pub const GATEWAY: i32 = 8080;
     /// The gateway's own state.
     pub const GATEWAY_STATUS: i32 = 8081;
+    /// Where the gateway lets the operator ask whether the platform serves.
+    pub const GATEWAY_OPERATOR: i32 = 8082;
     /// PgBouncer.
     pub const PGBOUNCER: i32 = 6432;
     /// PostgreSQL.

@@ -154,6 +154,11 @@ impl Names<'_> {
         format!("{}-{component}", self.platform)
     }
 
+    /// The Service that tells the addresses of the API's instances.
+    pub fn instances(self) -> String {
+        format!("{}-api-instances", self.platform)
+    }
+
     /// The Service of the PostgreSQL primary; also the name under which Patroni keeps its state.
     pub fn primary(self) -> String {
         format!("{}-database-primary", self.platform)

@@ -9,6 +9,7 @@ mod controller;
 mod http;
 mod keepers;
 mod leader;
+mod listen;
 mod metrics;
 mod procedure;
 mod redis;
@@ -53,9 +54,9 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
     let stop = leader::shutdown_signal()?;
     let unlisted = watch::Sender::default();
-    let server = server::serve(config.listen, Arc::clone(&metrics), unlisted.subscribe()).await?;
+    let server = server::serve(config.listen, Arc::clone(&metrics), unlisted.subscribe())?;
     let certificate = Arc::new(admission::Serving::default());
-    let admission = admission::listen(config.admission_listen, Arc::clone(&certificate), Arc::clone(&metrics)).await?;
+    let admission = admission::listen(config.admission_listen, Arc::clone(&certificate), Arc::clone(&metrics))?;
     tokio::spawn(admission::keep_current(client.clone(), config.namespace.clone(), certificate));
     info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "the operator starts");
     tokio::select! {

@@ -6,10 +6,10 @@ use hyper::{
     Request, Response, StatusCode, body::Incoming, header::CONTENT_TYPE, server::conn::http1, service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle};
 use tracing::debug;
 
-use crate::{metrics::Metrics, world::Watched};
+use crate::{listen::listen, metrics::Metrics, world::Watched};
 
 /// The server cannot be started or has ended.
 #[derive(Debug, thiserror::Error)]
@@ -21,12 +21,12 @@ pub(crate) struct Error {
 
 /// Serves until the process ends. A replica that waits for the lease is ready: that is its work. One that leads is ready once every kind is
 /// listed.
-pub(crate) async fn serve(
+pub(crate) fn serve(
     address: SocketAddr,
     metrics: Arc<Metrics>,
     unlisted: watch::Receiver<BTreeSet<Watched>>,
 ) -> Result<JoinHandle<Result<(), Error>>, Error> {
-    let listener = TcpListener::bind(address).await.map_err(|source| Error { address, source })?;
+    let listener = listen(address).map_err(|source| Error { address, source })?;
     Ok(tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.map_err(|source| Error { address, source })?;

@@ -10,7 +10,11 @@ pub mod places;
 pub mod probes;
 pub mod router;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
@@ -83,10 +87,16 @@ fn allow_many_files() {
     }
 }
 
-/// Opens a port.
+/// Opens a port. `[::]` is every address that the kernel has: without IPv6, those of IPv4.
 pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     let listen = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let (socket, address) = match (TcpSocket::new_v6(), address) {
+            (Err(_), SocketAddr::V6(every)) if every.ip().is_unspecified() => {
+                (TcpSocket::new_v4()?, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), every.port()))
+            }
+            (socket, SocketAddr::V6(_)) => (socket?, address),
+            (_, SocketAddr::V4(_)) => (TcpSocket::new_v4()?, address),
+        };
         // A process that has just ended does not keep the next from its port.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;

@@ -19,15 +19,15 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-};
+use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::review;
-use crate::metrics::{Metrics, VerdictLabel};
+use crate::{
+    listen,
+    metrics::{Metrics, VerdictLabel},
+};
 
 /// The API server gives up after five seconds.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -60,7 +60,7 @@ impl ResolvesServerCert for Serving {
 }
 
 /// Serves until the process ends. Every replica does, whether it holds the lease or not.
-pub(crate) async fn listen(
+pub(crate) fn listen(
     address: SocketAddr,
     certificate: Arc<Serving>,
     metrics: Arc<Metrics>,
@@ -71,7 +71,7 @@ pub(crate) async fn listen(
         .with_no_client_auth()
         .with_cert_resolver(certificate);
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = listen::listen(address).map_err(failed)?;
     Ok(tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.map_err(failed)?;

@@ -1,9 +1,13 @@
 //! Asks through the gateway whether the platform serves: the API answers only after it has written and read.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
+use futures::{FutureExt, future::select_ok};
 use http::{Method, StatusCode};
-use taskplatform_blueprint::{Component, Kind, Platform};
+use taskplatform_blueprint::{Component, Kind, ports};
 
 use super::{Brief, Keeper, Seen, pace::Mood};
 use crate::{describe, http::Http};
@@ -25,15 +29,16 @@ impl Keeper for Gateway {
 
     /// Asks only when somebody can answer.
     async fn look(&mut self, brief: &Brief) -> Seen<()> {
-        let ready = |component| {
-            let deployment = brief.snapshot.get(Kind::Deployment, &brief.platform.names().component(component));
-            deployment.is_some_and(|deployment| deployment.data["status"]["readyReplicas"].as_i64().unwrap_or(0) > 0)
-        };
-        if ready(Component::Api) && ready(Component::Gateway) {
-            Some(serves(&self.0, &brief.platform).await)
-        } else {
-            None
+        let api = brief.snapshot.get(Kind::Deployment, &brief.platform.names().component(Component::Api))?;
+        if api.data["status"]["readyReplicas"].as_i64().unwrap_or(0) == 0 {
+            return None;
         }
+        let pods = brief.snapshot.pods(Component::Gateway).filter(|pod| pod.is_ready());
+        let questions: Vec<_> = pods.filter_map(|pod| Some(ask(&self.0, pod.address()?).boxed())).collect();
+        if questions.is_empty() {
+            return None;
+        }
+        Some(select_ok(questions).await.map(|_| ()))
     }
 
     fn mood((): &()) -> Mood {
@@ -41,10 +46,11 @@ impl Keeper for Gateway {
     }
 }
 
-/// Whether a task can be written and read through the gateway; if not, why.
-async fn serves(http: &Http, platform: &Platform) -> Result<(), String> {
-    let service = platform.names().component(Component::Gateway);
-    let url = format!("http://{service}.{}.svc/api/ready", platform.namespace());
+/// Whether a task can be written and read through a pod of the gateway; if not, why.
+async fn ask(http: &Http, address: IpAddr) -> Result<(), String> {
+    // Not through the Service: behind its port the rate limits count, and the operator's questions are none of the users'.
+    let port = u16::try_from(ports::GATEWAY_OPERATOR).unwrap_or_default();
+    let url = format!("http://{}/api/ready", SocketAddr::new(address, port));
     let answer = http.send(Method::GET, &url, None, None, TIMEOUT).await.map_err(|error| describe(&error))?;
     if answer.status == StatusCode::OK {
         return Ok(());

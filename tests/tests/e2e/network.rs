@@ -11,8 +11,10 @@ use crate::{shared_platform, turn};
 /// Those whose images have what it takes to try.
 const CALLERS: [&str; 5] = ["gateway", "pooler", "database", "cache", "sessions"];
 
-const TARGETS: [(&str, i32); 9] = [
+const TARGETS: [(&str, i32); 11] = [
     ("gateway", ports::GATEWAY),
+    ("gateway", ports::GATEWAY_STATUS),
+    ("gateway", ports::GATEWAY_OPERATOR),
     ("api", ports::API),
     ("pooler", ports::PGBOUNCER),
     ("database", ports::POSTGRESQL),
@@ -26,10 +28,10 @@ const TARGETS: [(&str, i32); 9] = [
 /// How busybox' nc says that it gets no connection: somebody refuses it, or nobody answers.
 const REFUSALS: [&str; 2] = ["nc: can't connect", "nc: timed out"];
 
-/// What the platform is made for; anybody may call the gateway.
+/// What the platform is made for; anybody may call the gateway, but only the operator asks it whether the platform serves.
 fn is_meant(caller: &str, target: &str, port: i32) -> bool {
     match target {
-        "gateway" => true,
+        "gateway" => port != ports::GATEWAY_OPERATOR,
         "api" => caller == "gateway",
         "database" => caller == "database" || caller == "pooler" && port == ports::POSTGRESQL,
         "cache" | "sessions" => caller == target,

@@ -1,0 +1,137 @@
+//! What the gateway's configuration makes of a real nginx: whom it asks when instances of the API die, freeze, come and go.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
+
+mod bed;
+mod behind;
+
+use std::{
+    thread::{scope, sleep},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use bed::{Bed, eventually, no_nginx};
+use behind::{Instance, Records};
+
+const A_SECOND: Duration = Duration::from_secs(1);
+/// In which a frozen instance is left, and in which a question to it is asked elsewhere.
+const SOON: Duration = Duration::from_secs(2);
+/// For a busy machine.
+const GRACE: Duration = Duration::from_millis(900);
+
+#[test]
+fn a_dead_instance_fails_no_request_and_is_asked_again_when_it_lives() {
+    if no_nginx() {
+        return;
+    }
+    let mut bed = Bed::new(3, &json!({}));
+    let answers = bed.under_load(3 * A_SECOND, |bed| {
+        sleep(A_SECOND);
+        bed.instances[0].kill();
+    });
+    assert!(
+        answers.iter().all(|answer| answer.status == 200),
+        "{:?}",
+        answers.iter().find(|answer| answer.status != 200)
+    );
+    let last = &answers[answers.len() - 20..];
+    assert!(["one", "two"].iter().all(|name| last.iter().any(|answer| answer.body == *name)), "{last:?}");
+    assert!(last.iter().all(|answer| answer.took < A_SECOND), "{last:?}");
+
+    bed.instances[0].start();
+    eventually("it is asked again", || bed.get("/api/tasks").body == "zero");
+}
+
+#[test]
+fn a_frozen_instance_holds_up_no_question_for_long_and_is_left() {
+    if no_nginx() {
+        return;
+    }
+    let mut bed = Bed::new(3, &json!({}));
+    bed.instances[0].freeze();
+    let (questions, write) = scope(|scope| {
+        let write = scope.spawn(|| bed.post_until_frozen_has_it());
+        let questions: Vec<_> = (0..6).map(|_| scope.spawn(|| bed.get("/api/tasks"))).collect();
+        (questions.into_iter().map(|question| question.join().unwrap()).collect::<Vec<_>>(), write.join().unwrap())
+    });
+    assert!(questions.iter().all(|answer| answer.status == 200 && answer.took < SOON + GRACE), "{questions:?}");
+    assert!(questions.iter().any(|answer| answer.took >= SOON), "the frozen one was not asked: {questions:?}");
+
+    let afterwards = bed.under_load(2 * A_SECOND, |_| {});
+    assert!(afterwards.iter().all(|answer| answer.status == 200 && answer.took < A_SECOND), "somebody waited");
+    assert!(bed.get_peers()["peers"][0]["state"] == "left out", "{}", bed.get_peers());
+
+    let asked = bed.instances.iter().filter(|instance| instance.saw(&write)).count();
+    assert_eq!(asked, 1, "what may have been written is not sent again");
+    bed.instances[0].start();
+    eventually("it is asked again", || bed.get("/api/tasks").body == "zero");
+}
+
+#[test]
+fn traffic_goes_on_without_dns_and_new_instances_are_found() {
+    if no_nginx() {
+        return;
+    }
+    let mut bed = Bed::new(4, &json!({}));
+    let everybody = bed.addresses();
+    for silence in [Records::Silence, Records::NoSuchName] {
+        bed.dns.set(silence);
+        let answers = bed.under_load(3 * A_SECOND, |_| {});
+        assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+        assert_eq!(bed.get_peers()["peers"].as_array().map(Vec::len), Some(4), "{}", bed.get_peers());
+    }
+    bed.dns.set(Records::Addresses(everybody[2..].to_vec()));
+    eventually("only those that DNS names are asked", || {
+        (0..10).all(|_| ["two", "three"].contains(&bed.get("/api/tasks").body.as_str()))
+    });
+    bed.dns.set(Records::Addresses(everybody[..1].to_vec()));
+    eventually("a new address is found", || (0..10).all(|_| bed.get("/api/tasks").body == "zero"));
+}
+
+#[test]
+fn nobody_answers_and_somebody_again() {
+    if no_nginx() {
+        return;
+    }
+    let mut bed = Bed::new(2, &json!({}));
+    bed.instances.iter_mut().for_each(Instance::kill);
+    let answer = bed.get("/api/tasks");
+    let problem: Value = serde_json::from_str(&answer.body).unwrap();
+    assert!(
+        answer.status == 503 && problem["detail"].as_str().is_some_and(|why| why.contains("try again")),
+        "{answer:?}"
+    );
+    bed.instances[1].start();
+    eventually("the one that lives is asked", || bed.get("/api/tasks").body == "one");
+}
+
+#[test]
+fn what_is_slow_is_not_asked_twice_for_long() {
+    if no_nginx() {
+        return;
+    }
+    let bed = Bed::new(2, &json!({}));
+    // As long as a database takes to fail over; whoever lives says so meanwhile.
+    bed.instances.iter().for_each(|instance| instance.be_slow(SOON + A_SECOND));
+    let first = bed.get("/api/tasks/1");
+    assert!(first.status == 200 && first.took > 2 * SOON, "{first:?}");
+    let second = bed.get("/api/tasks/2");
+    assert!(second.status == 200 && second.took < SOON + A_SECOND + GRACE, "{second:?}");
+    let asked = |path: &str| bed.instances.iter().filter(|instance| instance.saw(path)).count();
+    assert_eq!((asked("GET /api/tasks/1"), asked("GET /api/tasks/2")), (2, 1));
+}
+
+#[test]
+fn the_rate_limits_do_not_count_what_the_operator_asks() {
+    if no_nginx() {
+        return;
+    }
+    let bed = Bed::new(1, &json!({"gateway": {"rateLimits": {"api": {"rate": "5r/m", "burst": 1}}}}));
+    let user: Vec<u16> = (0..10).map(|_| bed.get("/api/ready").status).collect();
+    assert!(user.iter().filter(|status| **status == 429).count() >= 8, "{user:?}");
+    let operator: Vec<u16> = (0..10).map(|_| bed.ask_as_operator("/api/ready").status).collect();
+    assert_eq!(operator, [200; 10]);
+    assert_eq!(bed.ask_as_operator("/api/tasks").status, 404, "it is no way round the limits");
+}
