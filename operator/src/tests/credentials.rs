@@ -33,7 +33,7 @@ async fn a_password_of_a_later_release_is_made_and_the_others_stay() {
     let made = bed.get("Secret", SECRET);
     lose(&bed, "signing-key");
     bed.edit("Secret", SECRET, |secret| {
-        secret["metadata"]["annotations"] = json!({"taskplatform.dev/completed-by": "0.0.1"})
+        secret["metadata"]["annotations"] = json!({"taskplatform.dev/completed-by": "0.0.1"});
     });
     let _operator = bed.operator();
     bed.until("the key is there", || bed.get("Secret", SECRET)["data"]["signing-key"].is_string()).await;
