@@ -19,6 +19,7 @@ mod plan;
 mod platform;
 mod pod;
 mod pooler;
+mod postgresql;
 mod redis;
 mod trouble;
 mod worker;
@@ -30,7 +31,7 @@ pub use credentials::{
     owner as credential_owner,
 };
 pub use database::dynamic_configuration;
-pub use findings::{Code, Finding, InvalidNodes, Node, Nodes, Severity, UnknownCode, findings};
+pub use findings::{Code, Finding, InvalidNodes, Node, Nodes, Severity, UnknownCode, findings, fixed_instances};
 pub use fingerprint::Fingerprint;
 pub use footprint::{Load, footprint};
 pub use object::{Component, Kind, MANAGED_BY, Object, labels, selector};

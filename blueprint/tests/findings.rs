@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use taskplatform_blueprint::{Code, Finding, Nodes, Platform, Severity, findings};
+use taskplatform_blueprint::{Code, Finding, Nodes, Platform, Severity, findings, fixed_instances};
 use taskplatform_crds::TaskPlatform;
 
 fn platform(spec: &Value) -> TaskPlatform {
@@ -44,7 +44,7 @@ fn server_connections() {
     let field = "spec.database.parameters.max_connections";
     let with = |value| parameters("max_connections", value);
     boundary(Code::ServerConnections, field, &with("139"), &with("140"), None);
-    boundary(Code::ServerConnections, field, &with("many"), &json!({}), None);
+    assert_eq!(of(Code::ServerConnections, &with("many"), None), [], "what cannot be read is told by itself");
 }
 
 #[test]
@@ -104,6 +104,56 @@ fn small_nodes_of_redis() {
     }
     let found = of(Code::RedisMemory, &with("sessions", 3, "32Mi"), None);
     assert!(found[0].remedy.contains("61Mi"), "{found:?}");
+}
+
+#[test]
+fn bytes_alone() {
+    let resources = |memory: &Value| json!({"cpu": "1", "memory": memory});
+    let with = |size: Value| {
+        json!({
+            "api": {"resources": resources(&size)}, "gateway": {"resources": resources(&size)},
+            "database": {"resources": resources(&size), "storage": {"size": size}}, "pooler": {"resources": resources(&size)},
+            "cache": {"resources": resources(&size), "storage": {"size": size}},
+            "sessions": {"resources": resources(&size), "storage": {"size": size}}, "worker": {"resources": resources(&size)},
+        })
+    };
+    let found = of(Code::BytesAlone, &with(json!(512)), None);
+    let fields: Vec<&str> = found.iter().map(|finding| finding.field.as_str()).collect();
+    let memory = ["api", "gateway", "database", "pooler", "cache", "sessions", "worker"];
+    let volumes = ["database", "cache", "sessions"];
+    assert_eq!(fields.len(), memory.len() + volumes.len(), "{fields:?}");
+    assert!(memory.iter().all(|component| fields.contains(&format!("spec.{component}.resources.memory").as_str())));
+    assert!(volumes.iter().all(|component| fields.contains(&format!("spec.{component}.storage.size").as_str())));
+    assert_eq!(of(Code::BytesAlone, &with(json!("1Mi")), None), []);
+    let one = |memory: Value| json!({"api": {"resources": resources(&memory)}});
+    boundary(Code::BytesAlone, "spec.api.resources.memory", &one(json!(1_048_575)), &one(json!(1_048_576)), None);
+}
+
+#[test]
+fn settings_of_postgresql() {
+    let field = |name: &str| format!("spec.database.parameters.{name}");
+    for (code, name, value, right) in [
+        (Code::UnknownSetting, "max_paralel_workers", "4", ("max_parallel_workers", "4")),
+        (Code::UnknownSetting, "teleporter", "on", ("pg_stat_statements.max", "whatever")),
+        (Code::SettingValue, "shared_buffers", "2Gi", ("shared_buffers", "2GB")),
+        (Code::SettingValue, "work_mem", "32", ("work_mem", "64")),
+        (Code::SettingValue, "statement_timeout", "30 sec", ("statement_timeout", "30 s")),
+        (Code::SettingValue, "random_page_cost", "1,1", ("random_page_cost", "1.1")),
+        (Code::SettingValue, "server_version", "17", ("log_line_prefix", "17")),
+    ] {
+        boundary(code, &field(name), &parameters(name, value), &parameters(right.0, right.1), None);
+    }
+    let found = of(Code::UnknownSetting, &parameters("max_paralel_workers", "4"), None);
+    assert_eq!(found[0].remedy, "write max_parallel_workers, if that was meant");
+}
+
+#[test]
+fn a_number_of_instances_is_told_of_files_alone() {
+    let with = platform(&json!({"api": {"replicas": 4}}));
+    assert_eq!(findings(&with, None), []);
+    let found = fixed_instances(&with).unwrap();
+    assert_eq!((found.code, found.field.as_str()), (Code::FixedInstances, "spec.api.replicas"));
+    assert_eq!(fixed_instances(&platform(&json!({"api": {}}))), None);
 }
 
 #[test]

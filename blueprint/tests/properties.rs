@@ -259,6 +259,17 @@ proptest! {
         prop_assert!(opened < accepted, "the poolers may open {} connections, PostgreSQL accepts {}", opened, accepted);
         prop_assert_eq!(&parameters["work_mem"], "2MB", "what the user says comes first");
     }
+
+    #[test]
+    fn postgresql_can_use_what_follows_from_the_spec(spec in spec()) {
+        let platform = parse(&spec);
+        let mut parameters = taskplatform_blueprint::dynamic_configuration(&platform)["postgresql"]["parameters"].clone();
+        // The operator's own: whoever writes it is refused.
+        parameters.as_object_mut().unwrap().remove("wal_log_hints");
+        let mut said = spec;
+        said["database"]["parameters"] = parameters;
+        parse(&said);
+    }
 }
 
 #[test]

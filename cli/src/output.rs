@@ -45,6 +45,11 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Error> {
     write(&format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
+/// YAML, with quotes around each text that a reader of YAML 1.1, such as kubectl, would take for something else.
+pub(crate) fn yaml(value: &impl Serialize) -> Result<String, Error> {
+    Ok(serde_saphyr::to_string(value)?)
+}
+
 /// JSON in a line of its own.
 pub(crate) fn json_line(value: &impl Serialize) -> Result<(), Error> {
     write(&format!("{}\n", serde_json::to_string(value)?))
@@ -97,4 +102,80 @@ pub(crate) fn wrapped(text: &str, indent: usize) -> String {
     }
     let margin = " ".repeat(indent);
     lines.into_iter().flat_map(|line| [margin.clone(), line, "\n".to_owned()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::LazyLock};
+
+    use proptest::prelude::*;
+    use regex::RegexSet;
+
+    use super::*;
+
+    /// What YAML 1.1 takes for something else than text, by its types' own expressions, and what kubectl's reader takes for a float.
+    static NOT_TEXT: LazyLock<RegexSet> = LazyLock::new(|| {
+        RegexSet::new([
+            "^(y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$",
+            "^(~|null|Null|NULL|)$",
+            "^[-+]?(0b[0-1_]+|0[0-7_]+|0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|[1-9][0-9_]*(:[0-5]?[0-9])+)$",
+            "^[-+]?([0-9][0-9_]*)?[.][0-9.]*([eE][-+][0-9]+)?$",
+            "^[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+[.][0-9_]*$",
+            "^([-+]?[.](inf|Inf|INF)|[.](nan|NaN|NAN))$",
+            "^[-+]?([.][0-9]+|[0-9]+([.][0-9]*)?)([eE][-+]?[0-9]+)?$",
+            "^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
+            "^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt]|[ \\t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}([.][0-9]*)?([ \\t]*(Z|[-+][0-9]{1,2}(:[0-9]{2})?))?$",
+            "^(<<|=)$",
+        ])
+        .unwrap()
+    });
+
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![
+            prop::sample::select(vec![
+                "no",
+                "on",
+                "y",
+                "null",
+                "~",
+                "",
+                "1e3",
+                "0x1",
+                "012",
+                "0o7",
+                "12:30:45",
+                "1_000",
+                ".5",
+                "+1",
+                "-.inf",
+                "=",
+                "<<",
+                "- a",
+                "a: b",
+                "a #b",
+                "---",
+                "2026-01-02"
+            ])
+            .prop_map(ToOwned::to_owned),
+            "[-+]?[0-9_.:xobeE]{1,6}",
+            "[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}:[0-9]{2}:[0-9]{2})?Z?",
+            "[yYnNoOeEsSfFtTrRuUaAlL]{1,5}",
+            "[ -~]{0,8}",
+            any::<String>(),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
+
+        #[test]
+        fn text_stays_text_for_every_reader(text in text()) {
+            let written = yaml(&BTreeMap::from([("key", &text)])).unwrap();
+            let read: BTreeMap<String, String> = serde_saphyr::from_str(&written).unwrap();
+            prop_assert_eq!(&read["key"], &text, "{}", written);
+            // In quotes, or in a block, it is text.
+            let value = written.strip_prefix("key:").unwrap().trim();
+            prop_assert!(value.starts_with(['"', '\'', '|', '>']) || !NOT_TEXT.is_match(value), "{}", written);
+        }
+    }
 }

@@ -8,7 +8,7 @@ use kube::{ResourceExt, api::ObjectMeta};
 use serde::{Deserialize, Serialize};
 use taskplatform_blueprint::{
     Band, Change, Draft, FieldChange, Invalid, Platform, SettingChange, Totals, Unpriced, bands, blueprint,
-    differences, estimate, findings, plan, settings,
+    differences, estimate, findings, fixed_instances, plan, settings,
 };
 use taskplatform_crds::TaskPlatform;
 
@@ -181,7 +181,7 @@ pub(crate) async fn of(inputs: &Inputs) -> Result<Planned, Error> {
         changes,
         settings: before.as_ref().map(|before| settings(before, &platform)).unwrap_or_default(),
         // What is an error was refused above.
-        warnings: findings(&target, None).iter().map(ToString::to_string).collect(),
+        warnings: findings(&target, None).iter().chain(&fixed_instances(&wanted)).map(ToString::to_string).collect(),
         bands: bands(&platform.spec().scaling, facts.requests_per_second),
         cost: CostChange {
             currency: prices.currency.clone(),

@@ -62,7 +62,7 @@ fn yaml(objects: &[Value]) -> Result<String, output::Error> {
     let mut text = String::new();
     for object in objects {
         text.push_str("---\n");
-        text.push_str(&serde_saphyr::to_string(object)?);
+        text.push_str(&output::yaml(object)?);
     }
     Ok(text)
 }

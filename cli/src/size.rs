@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
     };
     let platform = proposal.platform()?;
     platform.check_rules().map_err(|rules| Error::Name(name.clone(), rules.to_string()))?;
-    Ok(output::write(&proposal.yaml())?)
+    Ok(output::write(&proposal.yaml()?)?)
 }
 
 /// The largest proposal that fits.
@@ -72,8 +72,8 @@ struct Proposal<'a> {
 }
 
 impl Proposal<'_> {
-    fn platform(&self) -> Result<TaskPlatform, serde_saphyr::Error> {
-        serde_saphyr::from_str(&self.yaml())
+    fn platform(&self) -> Result<TaskPlatform, Error> {
+        Ok(serde_saphyr::from_str(&self.yaml()?)?)
     }
 
     /// What the plan's machine has, as far as there is room, but no less than what the component needs to run.
@@ -85,8 +85,10 @@ impl Proposal<'_> {
         Size::mebibytes((plan.as_mebibytes() * self.thousandths / 1000).max(least))
     }
 
-    fn yaml(&self) -> String {
-        let Self { name, users, level, thousandths } = self;
+    fn yaml(&self) -> Result<String, Error> {
+        let Self { users, level, thousandths, .. } = self;
+        let name = output::yaml(&self.name)?;
+        let name = name.trim_end();
         let Level { instance, database, cache, instances, .. } = level;
         let scaled = if *thousandths == 1000 {
             String::new()
@@ -102,7 +104,7 @@ impl Proposal<'_> {
         let (small_cpu, small_memory) = (Cpu::millicores(1000), Size::mebibytes(256));
         let cache_memory = self.memory(shard, 128);
         let sessions_memory = self.memory(Size::gibibytes(1), 128);
-        format!(
+        Ok(format!(
             "\
 # For {users} users: level {level_name} of the scalability plan (up to {most} users), {instances} instances of the API.
 # Each has what {instance_name} has for pods, PostgreSQL what {database_name} has, and the cache what {cache_name} has.
@@ -153,7 +155,7 @@ spec:
             sessions_volume = Size::gibibytes((sessions_memory.as_mebibytes() * 2).div_ceil(1024).max(1)),
             worker_cpu = self.cpu(Cpu::millicores(250), 25),
             worker_memory = self.memory(Size::mebibytes(128), 64),
-        )
+        ))
     }
 }
 
@@ -168,6 +170,15 @@ mod tests {
             let platform = proposal.platform().unwrap();
             platform.check_rules().unwrap();
             assert_eq!(findings(&platform, None), [], "{}", level.name);
+        }
+    }
+
+    #[test]
+    fn a_name_stays_text() {
+        for name in ["no", "null", "y", "e1"] {
+            let yaml = Proposal { name, users: 1, level: &LEVELS[0], thousandths: 1000 }.yaml().unwrap();
+            let quoted = if name == "e1" { name.to_owned() } else { format!("\"{name}\"") };
+            assert!(yaml.contains(&format!("\n  name: {quoted}\nspec:\n")), "{yaml}");
         }
     }
 

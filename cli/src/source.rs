@@ -10,7 +10,7 @@ use std::{
 
 use kube::Resource;
 use serde::Serialize;
-use taskplatform_blueprint::{Code, Finding, Nodes, Platform, Severity, findings};
+use taskplatform_blueprint::{Code, Finding, Nodes, Platform, Severity, findings, fixed_instances};
 use taskplatform_crds::{Misfit, ParseError, Part, TaskPlatform};
 
 use places::{Place, Places};
@@ -171,7 +171,7 @@ impl Source {
     /// Everything that is wrong, in the order of the files.
     pub(crate) fn lint(&self, nodes: Option<&Nodes>) -> Vec<Located> {
         let of_document = |document: &Document| {
-            let findings = findings(&document.platform, nodes).into_iter();
+            let findings = findings(&document.platform, nodes).into_iter().chain(fixed_instances(&document.platform));
             findings.map(|finding| document.locate(finding)).collect::<Vec<_>>()
         };
         let mut found = self.broken.clone();

@@ -1,5 +1,7 @@
 //! What people have: files as editors, shells and kubectl write them, from a file and from the standard input.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::{
     io::Write,
     process::{Command, Output, Stdio},

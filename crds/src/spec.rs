@@ -398,7 +398,8 @@ pub struct Database {
     pub storage: Storage,
     /// What each member gets. Memory settings such as `shared_buffers` follow from it.
     pub resources: Resources,
-    /// Settings of postgresql.conf, by name. They come before the ones that follow from the resources.
+    /// Settings of postgresql.conf, by name. They come before the ones that follow from the resources. Names and values
+    /// that PostgreSQL 17 cannot use are refused; names with a dot belong to extensions and are not checked.
     #[schemars(extend("maxProperties" = 200))]
     #[schemars(extend("x-kubernetes-validations" = rules(&[
         ("self.all(name, name.matches('^[a-z][a-z0-9_.]{0,62}$'))", "names of PostgreSQL settings are lower-case letters, digits, underscores and dots, such as work_mem"),

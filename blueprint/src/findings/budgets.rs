@@ -2,10 +2,11 @@
 
 use super::{Code, Finding};
 use crate::{
-    Draft, RedisCluster, api, database,
+    Draft, RedisCluster, api, database, postgresql,
     redis::{self, Shares},
     worker,
 };
+use taskplatform_crds::{Resources, Size, Storage};
 
 pub(super) fn errors(platform: &Draft) -> Vec<Finding> {
     [server_connections(platform), client_connections(platform), shared_buffers(platform)]
@@ -21,6 +22,7 @@ pub(super) fn warnings(platform: &Draft) -> Vec<Finding> {
         .into_iter()
         .chain(redis.into_iter().flatten())
         .flatten()
+        .chain(bytes_alone(platform))
         .collect()
 }
 
@@ -28,7 +30,8 @@ pub(super) fn warnings(platform: &Draft) -> Vec<Finding> {
 fn server_connections(platform: &Draft) -> Option<Finding> {
     let given = parameter(platform, "max_connections")?;
     let needed = database::connections(platform);
-    if given.parse().is_ok_and(|given: i32| given >= needed) {
+    // What cannot be read is told by itself.
+    if whole("max_connections", given)? >= u64::from(needed.unsigned_abs()) {
         return None;
     }
     let reserved = database::RESERVED_CONNECTIONS;
@@ -68,7 +71,7 @@ fn client_connections(platform: &Draft) -> Option<Finding> {
 /// What PostgreSQL takes at its start, against what a member has.
 fn shared_buffers(platform: &Draft) -> Option<Finding> {
     let given = parameter(platform, "shared_buffers")?;
-    let size = parse_memory(given, 8 << 10)?;
+    let size = whole("shared_buffers", given)?;
     let memory = platform.spec().database.resources.memory;
     // The rest is for the processes of its connections, and for what the kernel caches.
     if size <= memory.as_bytes() / 10 * 8 {
@@ -86,11 +89,8 @@ fn shared_buffers(platform: &Draft) -> Option<Finding> {
 fn work_memory(platform: &Draft) -> Option<Finding> {
     let settings = ["work_mem", "shared_buffers", "max_connections"];
     let given: Vec<&str> = settings.into_iter().filter(|name| parameter(platform, name).is_some()).collect();
-    let effective = |name: &str, unit: u64| {
-        let parameters = database::parameters(platform);
-        parameters.get(name).and_then(|value| parse_memory(value.as_str()?, unit))
-    };
-    let (work, buffers) = (effective("work_mem", 1 << 10)?, effective("shared_buffers", 8 << 10)?);
+    let effective = |name: &str| whole(name, database::parameters(platform).get(name)?.as_str()?);
+    let (work, buffers) = (effective("work_mem")?, effective("shared_buffers")?);
     let connections = u64::from(database::connections(platform).unsigned_abs());
     let memory = platform.spec().database.resources.memory;
     let needed = buffers.saturating_add(work.saturating_mul(connections));
@@ -191,45 +191,39 @@ fn redis_memory(platform: &Draft, cluster: RedisCluster) -> Option<Finding> {
     })
 }
 
+/// Less than this, nobody means.
+const SMALLEST_SIZE: u64 = 1 << 20;
+
+/// Sizes that count bytes, since they were given without a unit.
+fn bytes_alone(platform: &Draft) -> impl Iterator<Item = Finding> {
+    let spec = platform.spec();
+    let memory = |component, resources: &Resources| (format!("spec.{component}.resources.memory"), resources.memory);
+    let volume = |component, storage: &Storage| (format!("spec.{component}.storage.size"), storage.size);
+    let sizes = [
+        memory("api", &spec.api.resources),
+        memory("gateway", &spec.gateway.resources),
+        memory("database", &spec.database.resources),
+        volume("database", &spec.database.storage),
+        memory("pooler", &spec.pooler.resources),
+        memory("cache", &spec.cache.resources),
+        volume("cache", &spec.cache.storage),
+        memory("sessions", &spec.sessions.resources),
+        volume("sessions", &spec.sessions.storage),
+        memory("worker", &spec.worker.resources),
+    ];
+    let is_small = |(_, size): &(String, Size)| size.as_bytes() < SMALLEST_SIZE;
+    sizes.into_iter().filter(is_small).map(|(field, size)| {
+        let bytes = size.as_bytes();
+        let reason = format!("it is {bytes} bytes: a number without a unit counts bytes");
+        Finding::new(Code::BytesAlone, &field, reason, "write its unit, such as 512Mi or 10Gi")
+    })
+}
+
 fn parameter<'p>(platform: &'p Draft, name: &str) -> Option<&'p str> {
     platform.spec().database.parameters.get(name).map(|value| value.0.as_str())
 }
 
-/// A setting of PostgreSQL in bytes; a bare number counts `unit`.
-fn parse_memory(text: &str, unit: u64) -> Option<u64> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let number: u64 = text[..digits].parse().ok()?;
-    let factor = match text[digits..].trim() {
-        "" => unit,
-        "B" => 1,
-        "kB" => 1 << 10,
-        "MB" => 1 << 20,
-        "GB" => 1 << 30,
-        "TB" => 1 << 40,
-        _ => return None,
-    };
-    number.checked_mul(factor)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_is_read_as_postgresql_reads_it() {
-        for (text, unit, bytes) in [
-            ("4GB", 1, Some(4 << 30)),
-            ("512 MB", 1, Some(512 << 20)),
-            ("64kB", 1, Some(64 << 10)),
-            ("16384", 8 << 10, Some(128 << 20)),
-            ("2097151TB", 1, Some(2_097_151 << 40)),
-            ("4G", 1, None),
-            ("much", 1, None),
-            ("99999999999999999999", 1, None),
-            ("18446744073709551615kB", 1, None),
-        ] {
-            assert_eq!(parse_memory(text, unit), bytes, "{text}");
-        }
-    }
+/// A setting of PostgreSQL as a number, or in bytes.
+fn whole(name: &str, value: &str) -> Option<u64> {
+    postgresql::setting(name)?.whole(value)
 }

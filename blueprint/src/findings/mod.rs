@@ -5,6 +5,7 @@
 mod availability;
 mod budgets;
 mod scheduling;
+mod settings;
 
 use std::{fmt, str::FromStr};
 
@@ -70,11 +71,15 @@ codes! {
     ApiMemory = "TP105" Warning,
     SmallVolume = "TP106" Warning,
     RedisMemory = "TP107" Warning,
+    BytesAlone = "TP108" Warning,
     NoFailover = "TP201" Warning,
     NoQuorum = "TP202" Warning,
     SinglePod = "TP301" Warning,
+    FixedInstances = "TP302" Warning,
     PodTooLarge = "TP401" Warning,
     TooFewNodes = "TP402" Warning,
+    UnknownSetting = "TP501" Error,
+    SettingValue = "TP502" Error,
 }
 
 impl Code {
@@ -161,5 +166,18 @@ pub fn findings(platform: &TaskPlatform, nodes: Option<&Nodes>) -> Vec<Finding> 
 
 /// What keeps a platform from being built.
 pub(crate) fn errors(platform: &Draft) -> Vec<Finding> {
-    budgets::errors(platform)
+    let mut errors = budgets::errors(platform);
+    errors.extend(settings::errors(platform));
+    errors
+}
+
+/// What is wrong with a file, but not with a TaskPlatform in a cluster: there, the autoscaler wrote it.
+pub fn fixed_instances(platform: &TaskPlatform) -> Option<Finding> {
+    let instances = platform.spec.api.replicas?;
+    Some(Finding::new(
+        Code::FixedInstances,
+        "spec.api.replicas",
+        format!("each time the file is applied, the API goes to {instances} instances, whatever the load is"),
+        "leave it out: the number belongs to the autoscaler; set scaling.minInstances and scaling.maxInstances",
+    ))
 }
