@@ -119,6 +119,13 @@ mod tests {
         assert!(response.result.message.contains("spec.database.parameters.max_connections"));
         assert!(response.result.message.contains("TP101"));
         assert!(response.warnings.unwrap()[0].contains("TP201"), "warnings are told as well");
+
+        let unusable = json!({"database": {"parameters": {"max_paralel_workers": "4", "shared_buffers": "2Gi"}}});
+        let (response, verdict) = ask(&object(&unusable), &Value::Null);
+        assert_eq!((response.allowed, verdict), (false, Verdict::Denied));
+        for said in ["max_parallel_workers", "TP501", "write 2GB", "TP502"] {
+            assert!(response.result.message.contains(said), "{}", response.result.message);
+        }
     }
 
     #[test]
