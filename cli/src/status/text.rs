@@ -53,7 +53,7 @@ fn head(tree: &Tree) -> String {
 /// What is said of the platform as a whole, where it is not what is wished for.
 fn conditions(tree: &Tree, now: Timestamp) -> String {
     let of_note = tree.conditions.iter().filter(|condition| {
-        let good = if condition.type_ == "Ready" { "True" } else { "False" };
+        let good = if matches!(condition.type_.as_str(), "Ready" | "SurvivesNodeLoss") { "True" } else { "False" };
         condition.status != good
     });
     let text = |condition: &Condition| {
