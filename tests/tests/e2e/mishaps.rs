@@ -70,7 +70,7 @@ async fn restarts_until(platform: &Platform, max_connections: &str) -> Result<BT
             return Ok(starts.into_iter().map(|(pod, starts)| (pod, starts.len() - 1)).collect());
         }
         ensure!(
-            began.elapsed() < Duration::from_secs(120),
+            began.elapsed() < Duration::from_mins(2),
             "not {max_connections} everywhere after two minutes: {starts:?}"
         );
         tokio::time::sleep(Duration::from_millis(500)).await;
