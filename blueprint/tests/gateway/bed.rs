@@ -21,16 +21,11 @@ use crate::behind::{Dns, Instance, together};
 pub(crate) const MOMENT: Duration = Duration::from_millis(10);
 const USERS: usize = 6;
 
-/// True where there is no nginx to test with; says so.
-pub(crate) fn no_nginx() -> bool {
+/// `make test` installs it where it is missing.
+fn assert_nginx() {
     let module = fs::exists("/usr/lib/nginx/modules/ngx_http_lua_module.so").unwrap();
     let found = module && Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok();
-    if !found {
-        eprintln!(
-            "SKIPPED: no nginx with Lua (Debian: apt-get install nginx-light libnginx-mod-http-lua lua-nginx-dns)"
-        );
-    }
-    !found
+    assert!(found, "no nginx with Lua: apt-get install nginx-light libnginx-mod-http-lua lua-nginx-dns");
 }
 
 /// Waits until something is so.
@@ -63,6 +58,7 @@ pub(crate) struct Bed {
 impl Bed {
     /// A gateway that knows its instances.
     pub(crate) fn new(instances: usize, spec: &Value) -> Self {
+        assert_nginx();
         let instances = together(instances);
         let dns = Dns::start(instances.iter().map(Instance::ip).collect());
         let folder = std::env::temp_dir().join(format!("gateway-{}-{}", std::process::id(), dns.port));

@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use bed::{Bed, eventually, no_nginx};
+use bed::{Bed, eventually};
 use behind::{Instance, Records};
 
 const A_SECOND: Duration = Duration::from_secs(1);
@@ -23,9 +23,6 @@ const GRACE: Duration = Duration::from_millis(900);
 
 #[test]
 fn a_dead_instance_fails_no_request_and_is_asked_again_when_it_lives() {
-    if no_nginx() {
-        return;
-    }
     let mut bed = Bed::new(3, &json!({}));
     let answers = bed.under_load(3 * A_SECOND, |bed| {
         sleep(A_SECOND);
@@ -46,9 +43,6 @@ fn a_dead_instance_fails_no_request_and_is_asked_again_when_it_lives() {
 
 #[test]
 fn a_frozen_instance_holds_up_no_question_for_long_and_is_left() {
-    if no_nginx() {
-        return;
-    }
     let mut bed = Bed::new(3, &json!({}));
     bed.instances[0].freeze();
     let (questions, write) = scope(|scope| {
@@ -71,9 +65,6 @@ fn a_frozen_instance_holds_up_no_question_for_long_and_is_left() {
 
 #[test]
 fn traffic_goes_on_without_dns_and_new_instances_are_found() {
-    if no_nginx() {
-        return;
-    }
     let mut bed = Bed::new(4, &json!({}));
     let everybody = bed.addresses();
     for silence in [Records::Silence, Records::NoSuchName] {
@@ -92,9 +83,6 @@ fn traffic_goes_on_without_dns_and_new_instances_are_found() {
 
 #[test]
 fn nobody_answers_and_somebody_again() {
-    if no_nginx() {
-        return;
-    }
     let mut bed = Bed::new(2, &json!({}));
     bed.instances.iter_mut().for_each(Instance::kill);
     let answer = bed.get("/api/tasks");
@@ -109,9 +97,6 @@ fn nobody_answers_and_somebody_again() {
 
 #[test]
 fn what_is_slow_is_not_asked_twice_for_long() {
-    if no_nginx() {
-        return;
-    }
     let bed = Bed::new(2, &json!({}));
     // As long as a database takes to fail over; whoever lives says so meanwhile.
     bed.instances.iter().for_each(|instance| instance.be_slow(SOON + A_SECOND));
@@ -125,9 +110,6 @@ fn what_is_slow_is_not_asked_twice_for_long() {
 
 #[test]
 fn the_rate_limits_do_not_count_what_the_operator_asks() {
-    if no_nginx() {
-        return;
-    }
     let bed = Bed::new(1, &json!({"gateway": {"rateLimits": {"api": {"rate": "5r/m", "burst": 1}}}}));
     let user: Vec<u16> = (0..10).map(|_| bed.get("/api/ready").status).collect();
     assert!(user.iter().filter(|status| **status == 429).count() >= 8, "{user:?}");
