@@ -223,10 +223,11 @@ async fn lap(found: &Found, context: &Context) -> Result<(Outcome, Action), Erro
     }
     match validate(&found.platform, draft.clone()) {
         Err(why) => stall(&draft, &why, snapshot, context).await,
-        Ok(platform) => match build(found, Arc::new(platform), snapshot, context).await {
+        Ok(platform) => match build(found, Arc::new(platform), snapshot.clone(), context).await {
             Err(Error::Credentials(error)) if error.is_for_a_person() => {
                 let status = status::stalled(&draft, "CredentialsMissing", &describe(&error), Timestamp::now());
                 context.reporter.report(&draft, &status).await?;
+                context.keepers.tend_as_before(draft.uid(), snapshot);
                 Err(error.into())
             }
             Err(error @ (Error::Ending(_) | Error::Credentials(_) | Error::Predecessor(_) | Error::Instances(_))) => {
