@@ -36,7 +36,7 @@ prop_compose! {
         (shards, copies) in (3..8, 0..3),
         workers in 1..4,
         retain in any::<bool>(),
-        replicas in prop::option::of(0_i32..200),
+        replicas in prop::option::of(1_i32..200),
     ) -> Value {
         let mut spec = json!({
             "api": {},
