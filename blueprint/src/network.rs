@@ -1,36 +1,22 @@
-//! Who may talk to whom: a component admits its callers, and nobody else.
+//! Who may talk to whom: a part admits those that say that they call it, and nobody else.
 
 use serde_json::{Value, json};
 
-use crate::{Component, Facts, Object, Platform, object::Kind, selector};
+use crate::{
+    Component, Facts, Object, Platform,
+    endpoints::{Endpoint, Outsider},
+    object::Kind,
+    parts::{PARTS, Part},
+    selector,
+};
 
-/// Somebody who may call.
-pub(crate) enum Caller {
-    /// Anybody, from anywhere.
-    Anybody,
-    /// Every pod of the cluster: who scrapes metrics is not known beforehand.
-    Cluster,
-    /// The operator's pods.
-    Operator,
-    /// The pods of a component of the same platform.
-    Component(Component),
-}
-
-/// A component's NetworkPolicy: ports, and who may call them.
-pub(crate) fn policy(
-    platform: &Platform,
-    facts: &Facts,
-    component: Component,
-    admitted: &[(&[Caller], &[i32])],
-) -> Object {
-    let ingress: Vec<Value> = admitted
-        .iter()
-        .map(|(callers, ports)| {
-            let ports: Vec<Value> = ports.iter().map(|port| json!({"port": port, "protocol": "TCP"})).collect();
-            let from: Vec<Value> = callers.iter().filter_map(|caller| peer(platform, facts, caller)).collect();
-            if from.is_empty() { json!({"ports": ports}) } else { json!({"from": from, "ports": ports}) }
-        })
-        .collect();
+/// A part's NetworkPolicy: its ports, and who may call them.
+pub(crate) fn policy(platform: &Platform, facts: &Facts, part: &dyn Part) -> Object {
+    let component = part.component();
+    let mut ports: Vec<u16> = part.endpoints().iter().map(|endpoint| endpoint.port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    let ingress: Vec<Value> = ports.into_iter().filter_map(|number| rule(platform, facts, part, number)).collect();
     Object::new(
         platform,
         component,
@@ -44,16 +30,31 @@ pub(crate) fn policy(
     )
 }
 
-fn peer(platform: &Platform, facts: &Facts, caller: &Caller) -> Option<Value> {
-    match caller {
-        Caller::Anybody => None,
-        Caller::Cluster => Some(json!({"namespaceSelector": {}})),
-        Caller::Operator => Some(json!({
+/// None where nobody calls: a rule without callers would admit everybody.
+fn rule(platform: &Platform, facts: &Facts, part: &dyn Part, number: u16) -> Option<Value> {
+    let here = |endpoint: &&Endpoint| endpoint.component == part.component() && endpoint.port == number;
+    let callers = PARTS.iter().filter(|caller| caller.calls().iter().any(|endpoint| here(&endpoint)));
+    let outsiders = part.endpoints().iter().filter(here).flat_map(|endpoint| endpoint.open_to);
+    let ports = json!([{"port": number, "protocol": "TCP"}]);
+    if outsiders.clone().any(|outsider| *outsider == Outsider::Anybody) {
+        return Some(json!({"ports": ports}));
+    }
+    let callers = callers.map(|caller| of_part(platform, caller.component()));
+    let from: Vec<Value> = callers.chain(outsiders.map(|outsider| of_outsider(facts, *outsider))).collect();
+    (!from.is_empty()).then(|| json!({"from": from, "ports": ports}))
+}
+
+fn of_part(platform: &Platform, component: Component) -> Value {
+    json!({"podSelector": {"matchLabels": selector(platform.name(), component)}})
+}
+
+fn of_outsider(facts: &Facts, outsider: Outsider) -> Value {
+    match outsider {
+        Outsider::Anybody => json!({}),
+        Outsider::Cluster => json!({"namespaceSelector": {}}),
+        Outsider::Operator => json!({
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": facts.operator_namespace}},
             "podSelector": {"matchLabels": {"app.kubernetes.io/name": "taskplatform-operator"}},
-        })),
-        Caller::Component(component) => {
-            Some(json!({"podSelector": {"matchLabels": selector(platform.name(), *component)}}))
-        }
+        }),
     }
 }

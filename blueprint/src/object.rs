@@ -1,58 +1,12 @@
 //! A Kubernetes object of the blueprint.
 
-use std::fmt;
-
 use kube::core::GroupVersionKind;
 use serde_json::{Map, Value, json};
 
-use crate::Platform;
+use crate::{Component, Platform};
 
 /// The value of the label `app.kubernetes.io/managed-by`, and the field manager of every server-side apply.
 pub const MANAGED_BY: &str = "taskplatform-operator";
-
-/// A part of a platform; the value of the label `app.kubernetes.io/component`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Component {
-    /// The task API, and its autoscaler.
-    Api,
-    /// nginx.
-    Gateway,
-    /// PgBouncer.
-    Pooler,
-    /// PostgreSQL.
-    Database,
-    /// The Redis Cluster for what can be computed again.
-    Cache,
-    /// The Redis Cluster for sessions.
-    Sessions,
-    /// The task API's work beside requests.
-    Worker,
-}
-
-impl Component {
-    /// Every component.
-    pub const ALL: [Self; 7] =
-        [Self::Api, Self::Gateway, Self::Pooler, Self::Database, Self::Cache, Self::Sessions, Self::Worker];
-
-    /// The name, as labels and object names hold it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Api => "api",
-            Self::Gateway => "gateway",
-            Self::Pooler => "pooler",
-            Self::Database => "database",
-            Self::Cache => "cache",
-            Self::Sessions => "sessions",
-            Self::Worker => "worker",
-        }
-    }
-}
-
-impl fmt::Display for Component {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// An object as it is sent to the API server, without its owner: only a running operator knows that one.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,7 +6,7 @@ use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta:
 use kube::{Resource, ResourceExt};
 use taskplatform_crds::{Count, TaskPlatform, TaskPlatformSpec, TaskPlatformStatus};
 
-use crate::{Component, Finding, findings};
+use crate::{Component, Finding, Images, Unit, findings};
 
 /// A TaskPlatform of which nobody knows yet whether it can be built.
 #[derive(Clone, Debug)]
@@ -154,21 +154,6 @@ impl Names<'_> {
         format!("{}-{component}", self.platform)
     }
 
-    /// The Service that tells the addresses of the API's instances.
-    pub fn instances(self) -> String {
-        format!("{}-api-instances", self.platform)
-    }
-
-    /// The Service of the PostgreSQL primary; also the name under which Patroni keeps its state.
-    pub fn primary(self) -> String {
-        format!("{}-database-primary", self.platform)
-    }
-
-    /// The Service of the PostgreSQL replicas.
-    pub fn replicas(self) -> String {
-        format!("{}-database-replicas", self.platform)
-    }
-
     /// The Secret with every password of the platform.
     pub fn credentials(self) -> String {
         format!("{}-credentials", self.platform)
@@ -202,12 +187,8 @@ pub struct Facts {
     pub operator_namespace: String,
     /// The instances of the API that run: they stay where the spec does not say how many.
     pub api_instances: Option<i32>,
-    /// Members that the database keeps although the spec wants fewer: one of those beyond it is the primary.
-    pub database_members_in_use: Option<i32>,
-    /// Nodes that the cache keeps although the spec wants fewer: they still hold data.
-    pub cache_nodes_in_use: Option<i32>,
-    /// Nodes that the session store keeps although the spec wants fewer: they still hold data.
-    pub sessions_nodes_in_use: Option<i32>,
+    /// Pods that units keep although the spec wants fewer, by the units' names: those beyond it still have what nobody else has.
+    pub kept_pods: BTreeMap<String, i32>,
 }
 
 impl Default for Facts {
@@ -218,48 +199,14 @@ impl Default for Facts {
             requests_per_second: true,
             operator_namespace: "taskplatform-system".to_owned(),
             api_instances: None,
-            database_members_in_use: None,
-            cache_nodes_in_use: None,
-            sessions_nodes_in_use: None,
+            kept_pods: BTreeMap::new(),
         }
     }
 }
 
-/// The images that a release is made of.
-#[derive(Clone, Debug)]
-pub struct Images {
-    /// PostgreSQL and Patroni.
-    pub postgres: String,
-    /// PgBouncer.
-    pub pgbouncer: String,
-    /// Redis.
-    pub redis: String,
-    /// nginx.
-    pub gateway: String,
-    /// The task API.
-    pub task_api: String,
-}
-
-impl Default for Images {
-    fn default() -> Self {
-        Self::from_environment(&BTreeMap::new())
-    }
-}
-
-impl Images {
-    /// The release's images, or those that variables such as `RELATED_IMAGE_POSTGRES` name instead.
-    pub fn from_environment(variables: &BTreeMap<String, String>) -> Self {
-        let image = |name: &str| {
-            let variable = format!("RELATED_IMAGE_{}", name.to_uppercase().replace('-', "_"));
-            let release = || format!("taskplatform/{name}:{}", env!("CARGO_PKG_VERSION"));
-            variables.get(&variable).cloned().unwrap_or_else(release)
-        };
-        Self {
-            postgres: image("postgres"),
-            pgbouncer: image("pgbouncer"),
-            redis: image("redis"),
-            gateway: image("gateway"),
-            task_api: image("task-api"),
-        }
+impl Facts {
+    /// How many pods of a unit run.
+    pub fn pods(&self, unit: &Unit) -> i32 {
+        self.kept_pods.get(&unit.name).copied().unwrap_or_default().max(unit.pods)
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use taskplatform_crds::{Cpu, Resources, Storage};
 
-use crate::{Component, Object, Platform, labels, object::Kind, selector};
+use crate::{Component, Object, Platform, Unit, labels, object::Kind, selector};
 
 /// The user and group that every image runs as.
 const USER: i64 = 10001;
@@ -14,7 +14,6 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// A pod's template.
 pub(crate) struct Template<'a> {
-    pub(crate) component: Component,
     pub(crate) service_account: Option<String>,
     pub(crate) grace_period_seconds: i64,
     /// Labels beside the component's own.
@@ -26,10 +25,9 @@ pub(crate) struct Template<'a> {
 }
 
 impl Template<'_> {
-    pub(crate) fn value(self, platform: &Platform) -> Value {
-        let Self { component, service_account, grace_period_seconds, labels: extra, configuration, container, volumes } =
-            self;
-        let mut labels = labels(platform.name(), component);
+    fn value(self, platform: &Platform, unit: &Unit) -> Value {
+        let Self { service_account, grace_period_seconds, labels: extra, configuration, container, volumes } = self;
+        let mut labels = labels(platform.name(), unit.component);
         labels.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), Value::from(value.as_str()))));
         let mut metadata = json!({"labels": labels});
         if !configuration.is_empty() {
@@ -42,8 +40,8 @@ impl Template<'_> {
             "enableServiceLinks": false,
             "terminationGracePeriodSeconds": grace_period_seconds,
             "securityContext": pod_security_context(),
-            "topologySpreadConstraints": spread(platform, component),
-            "affinity": affinity(platform, component),
+            "topologySpreadConstraints": spread(platform, unit),
+            "affinity": affinity(platform, unit),
             "containers": [container],
             "volumes": volumes,
         });
@@ -54,85 +52,69 @@ impl Template<'_> {
     }
 }
 
-/// A component's Deployment. While it is replaced, no pod goes before another one is ready; `surge` may be there besides.
-pub(crate) fn deployment(platform: &Platform, replicas: i32, surge: &Value, template: Template) -> Object {
-    let component = template.component;
+/// A unit's Deployment. While it is replaced, no pod goes before another one is ready; `surge` may be there besides.
+pub(crate) fn deployment(platform: &Platform, unit: &Unit, surge: &Value, template: Template) -> Object {
     Object::new(
         platform,
-        component,
+        unit.component,
         Kind::Deployment,
-        &platform.names().component(component),
+        &unit.name,
         json!({"spec": {
-            "replicas": replicas,
+            "replicas": unit.pods,
             "revisionHistoryLimit": 3,
-            "selector": {"matchLabels": selector(platform.name(), component)},
+            "selector": {"matchLabels": selector(platform.name(), unit.component)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": 0}},
-            "template": template.value(platform),
+            "template": template.value(platform, unit),
         }}),
     )
 }
 
-/// A component's StatefulSet. All pods start at once: they find each other by themselves.
-pub(crate) fn stateful_set(
-    platform: &Platform,
-    replicas: i32,
-    service: &str,
-    storage: &Storage,
-    template: Template,
-) -> Object {
-    let component = template.component;
+/// A unit's StatefulSet, of so many pods. All pods start at once: they find each other by themselves.
+pub(crate) fn stateful_set(platform: &Platform, unit: &Unit, pods: i32, service: &str, template: Template) -> Object {
     Object::new(
         platform,
-        component,
+        unit.component,
         Kind::StatefulSet,
-        &platform.names().component(component),
+        &unit.name,
         json!({"spec": {
             "serviceName": service,
-            "replicas": replicas,
+            "replicas": pods,
             "revisionHistoryLimit": 3,
             "podManagementPolicy": "Parallel",
             // The operator replaces the pods: it knows which of them leads, and that no other stateful part of the platform is at it.
             "updateStrategy": {"type": "OnDelete"},
-            "selector": {"matchLabels": selector(platform.name(), component)},
+            "selector": {"matchLabels": selector(platform.name(), unit.component)},
             // Scaling in keeps volumes: growing again finds the data. A StatefulSet that is deleted keeps them as well: where
             // they are to go with the TaskPlatform, the operator makes that one their owner.
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
-            "template": template.value(platform),
-            "volumeClaimTemplates": volume_claim(storage),
+            "template": template.value(platform, unit),
+            "volumeClaimTemplates": unit.storage.iter().map(volume_claim).collect::<Vec<_>>(),
         }}),
     )
 }
 
-/// Over the nodes as evenly as they allow, but never at the price of not running.
-fn spread(platform: &Platform, component: Component) -> Value {
+/// Over the nodes as evenly as they allow, but never at the price of not running. Pods of the former version do not count: the new ones
+/// would be spread badly once those are gone.
+fn spread(platform: &Platform, unit: &Unit) -> Value {
     json!([{
         "maxSkew": 1, "topologyKey": HOST, "whenUnsatisfiable": "ScheduleAnyway",
-        "labelSelector": {"matchLabels": selector(platform.name(), component)},
-        "matchLabelKeys": match_label_keys(component),
+        "labelSelector": {"matchLabels": selector(platform.name(), unit.component)},
+        "matchLabelKeys": [unit.workload.revision_label()],
     }])
 }
 
 /// Away from the component's other pods. Zones are named here and not among the spread constraints: the scheduler takes a node that
 /// lacks the label of one soft constraint out of all of them, and would put everything on one node. Nodes are named again since the two
 /// together outweigh whatever else the scheduler prefers a node for.
-fn affinity(platform: &Platform, component: Component) -> Value {
+fn affinity(platform: &Platform, unit: &Unit) -> Value {
     let away = |topology: &str| {
         json!({"weight": 100, "podAffinityTerm": {
             "topologyKey": topology,
-            "labelSelector": {"matchLabels": selector(platform.name(), component)},
-            "matchLabelKeys": match_label_keys(component),
+            "labelSelector": {"matchLabels": selector(platform.name(), unit.component)},
+            "matchLabelKeys": [unit.workload.revision_label()],
         }})
     };
     json!({"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [away(HOST), away(ZONE)]}})
-}
-
-/// Pods of the former version do not count: the new ones would be spread badly once those are gone. Deployments mark their pods with a
-/// hash of the template; so do StatefulSets, under another name.
-fn match_label_keys(component: Component) -> [&'static str; 1] {
-    match component {
-        Component::Api | Component::Gateway | Component::Pooler | Component::Worker => ["pod-template-hash"],
-        Component::Database | Component::Cache | Component::Sessions => ["controller-revision-hash"],
-    }
 }
 
 /// A pod's security context.
@@ -214,7 +196,7 @@ fn volume_claim(storage: &Storage) -> Value {
     if let Some(class) = &storage.class {
         spec["storageClassName"] = class.as_str().into();
     }
-    json!([{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": spec}])
+    json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": spec})
 }
 
 fn hash(configuration: &[&Value]) -> String {

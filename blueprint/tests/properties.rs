@@ -20,7 +20,7 @@ use proptest::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use taskplatform_blueprint::{
-    Action, Facts, Kind, Object, Platform, Totals, applied::with_owner, blueprint, footprint, plan,
+    Action, Facts, Kind, Object, Platform, Totals, applied::with_owner, blueprint, plan, units,
 };
 use taskplatform_crds::TaskPlatform;
 
@@ -229,16 +229,17 @@ proptest! {
     }
 
     #[test]
-    fn the_footprint_is_what_the_pods_ask_for(spec in spec()) {
+    fn units_are_what_the_pods_ask_for(spec in spec()) {
         let platform = parse(&spec);
-        for load in footprint(&platform, platform.api_instances(None)) {
+        for unit in units(&platform, platform.api_instances(None)) {
             let objects = blueprint(&platform, &Facts::default());
-            let workload = objects.iter().find(|object| object.component() == load.component.name() && pod_spec(object).is_some()).unwrap();
+            let workload = objects.iter().find(|object| object.kind() == unit.kind() && object.name() == unit.name).unwrap();
+            prop_assert_eq!(workload.component(), unit.component.name());
             let requests = &pod_spec(workload).unwrap()["containers"][0]["resources"]["requests"];
-            prop_assert_eq!(&workload.value()["spec"]["replicas"], load.pods);
-            prop_assert_eq!((&requests["cpu"], &requests["memory"]), (&json!(load.cpu), &json!(load.memory)));
+            prop_assert_eq!(&workload.value()["spec"]["replicas"], unit.pods);
+            prop_assert_eq!((&requests["cpu"], &requests["memory"]), (&json!(unit.resources.cpu), &json!(unit.resources.memory)));
             let claim = &workload.value()["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"];
-            prop_assert_eq!(claim, &json!(load.volume));
+            prop_assert_eq!(claim, &json!(unit.storage.as_ref().map(|storage| storage.size)));
         }
     }
 

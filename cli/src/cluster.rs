@@ -13,7 +13,7 @@ use kube::{
     config::{KubeConfigOptions, KubeconfigError},
     core::{ApiResource, DynamicObject},
 };
-use taskplatform_blueprint::{Facts, Images, Kind, REQUESTS_PER_SECOND};
+use taskplatform_blueprint::{Component, Facts, Images, Kind, PARTS, REQUESTS_PER_SECOND};
 use taskplatform_crds::TaskPlatform;
 
 /// Which cluster, and where in it.
@@ -202,26 +202,16 @@ fn read(what: &'static str, resource: &str, namespace: &str, source: kube::Error
 
 /// The images that a platform's pods run, as the operator's variables would name them.
 fn images(platform: &[(Kind, DynamicObject)]) -> BTreeMap<String, String> {
-    let components = [
-        ("database", "POSTGRES"),
-        ("pooler", "PGBOUNCER"),
-        ("cache", "REDIS"),
-        ("gateway", "GATEWAY"),
-        ("worker", "TASK_API"),
-    ];
-    let image = |component: &str| {
+    let image = |component: Component| {
         let of_component = |object: &&DynamicObject| {
-            object.labels().get("app.kubernetes.io/component").is_some_and(|name| name == component)
+            object.labels().get("app.kubernetes.io/component").is_some_and(|name| name == component.name())
         };
         let mut objects = platform.iter().map(|(_, object)| object).filter(of_component);
         objects.find_map(|object| {
             Some(object.data.pointer("/spec/template/spec/containers/0/image")?.as_str()?.to_owned())
         })
     };
-    components
-        .iter()
-        .filter_map(|(component, name)| Some((format!("RELATED_IMAGE_{name}"), image(component)?)))
-        .collect()
+    PARTS.iter().filter_map(|part| Some((part.image().variable(), image(part.component())?))).collect()
 }
 
 fn environment(deployment: &Deployment) -> BTreeMap<String, String> {
@@ -234,7 +224,7 @@ fn environment(deployment: &Deployment) -> BTreeMap<String, String> {
 /// The instances of the API that run.
 fn instances(platform: &[(Kind, DynamicObject)]) -> Option<i32> {
     let is_api = |object: &DynamicObject| {
-        object.labels().get("app.kubernetes.io/component").is_some_and(|component| component == "api")
+        object.labels().get("app.kubernetes.io/component").is_some_and(|name| name == Component::API.name())
     };
     let deployment = platform.iter().find(|(kind, object)| *kind == Kind::Deployment && is_api(object));
     i32::try_from(deployment?.1.data["spec"]["replicas"].as_i64()?).ok()

@@ -54,8 +54,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
 }
 
 fn component(text: &str) -> Result<Component, String> {
-    let known = Component::ALL.into_iter().find(|component| component.name() == text);
-    known.ok_or_else(|| format!("the components are {}", Component::ALL.map(Component::name).join(", ")))
+    let names = || Component::all().map(Component::name).collect::<Vec<_>>().join(", ");
+    Component::find(text).ok_or_else(|| format!("the components are {}", names()))
 }
 
 fn yaml(objects: &[Value]) -> Result<String, output::Error> {

@@ -1,7 +1,7 @@
 //! `taskplatform size`: a TaskPlatform for a number of users, by the scalability plan's tables (1.2 and 8.1).
 
-use taskplatform_blueprint::{LEVELS, Level, Nodes, findings};
-use taskplatform_crds::{Cpu, Size, TaskPlatform};
+use taskplatform_blueprint::{LEVELS, Level, Nodes, PARTS, Part, Share, findings};
+use taskplatform_crds::{Resources, TaskPlatform};
 
 use crate::output;
 
@@ -42,7 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
     let Arguments { users, name, nodes } = arguments;
     let level = LEVELS.iter().find(|level| *users <= level.users).ok_or(Error::TooMany)?;
     let proposal = match nodes {
-        None => Proposal { name, users: *users, level, thousandths: 1000 },
+        None => Proposal { name, users: *users, level, share: WHOLE },
         Some(nodes) => fitting(name, *users, level, nodes)?,
     };
     let platform = proposal.platform()?;
@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
 fn fitting<'a>(name: &'a str, users: u32, level: &'a Level, nodes: &Nodes) -> Result<Proposal<'a>, Error> {
     let steps = [1000, 800, 600, 500, 400, 300, 200, 150, 100, 80, 60, 50, 40, 30, 20, 10, 5, 2, 1];
     for thousandths in steps {
-        let proposal = Proposal { name, users, level, thousandths };
+        let proposal = Proposal { name, users, level, share: Share { thousandths } };
         let fits = |field: &str| !field.starts_with("spec.scaling.min") && !field.ends_with(".resources");
         if findings(&proposal.platform()?, Some(nodes)).iter().all(|finding| fits(&finding.field)) {
             return Ok(proposal);
@@ -63,12 +63,14 @@ fn fitting<'a>(name: &'a str, users: u32, level: &'a Level, nodes: &Nodes) -> Re
     Err(Error::NoRoom)
 }
 
+const WHOLE: Share = Share { thousandths: 1000 };
+
 /// What is proposed: a level of the plan, or a part of it.
 struct Proposal<'a> {
     name: &'a str,
     users: u32,
     level: &'a Level,
-    thousandths: u64,
+    share: Share,
 }
 
 impl Proposal<'_> {
@@ -76,34 +78,21 @@ impl Proposal<'_> {
         Ok(serde_saphyr::from_str(&self.yaml()?)?)
     }
 
-    /// What the plan's machine has, as far as there is room, but no less than what the component needs to run.
-    fn cpu(&self, plan: Cpu, least: u64) -> Cpu {
-        Cpu::millicores((plan.as_millicores() * self.thousandths / 1000).max(least))
-    }
-
-    fn memory(&self, plan: Size, least: u64) -> Size {
-        Size::mebibytes((plan.as_mebibytes() * self.thousandths / 1000).max(least))
-    }
-
     fn yaml(&self) -> Result<String, Error> {
-        let Self { users, level, thousandths, .. } = self;
+        let Self { users, level, share, .. } = self;
         let name = output::yaml(&self.name)?;
         let name = name.trim_end();
         let Level { instance, database, cache, instances, .. } = level;
-        let scaled = if *thousandths == 1000 {
+        let scaled = if share.is_whole() {
             String::new()
         } else {
             format!(
                 "# The nodes have no room for that: every component gets {}.{} % of it, or the least that it runs with.\n",
-                thousandths / 10,
-                thousandths % 10
+                share.thousandths / 10,
+                share.thousandths % 10
             )
         };
-        // A shard holds its part of the cache.
-        let shard = Size::mebibytes(cache.memory().as_mebibytes() / 3);
-        let (small_cpu, small_memory) = (Cpu::millicores(1000), Size::mebibytes(256));
-        let cache_memory = self.memory(shard, 128);
-        let sessions_memory = self.memory(Size::gibibytes(1), 128);
+        let parts: String = PARTS.iter().map(|part| self.part(*part)).collect();
         Ok(format!(
             "\
 # For {users} users: level {level_name} of the scalability plan (up to {most} users), {instances} instances of the API.
@@ -118,24 +107,7 @@ spec:
   scaling:
     minInstances: {min}
     maxInstances: {max}
-  api:
-    resources: {{cpu: {api_cpu}, memory: {api_memory}}}
-  gateway:
-    resources: {{cpu: {gateway_cpu}, memory: {gateway_memory}}}
-  database:
-    resources: {{cpu: {database_cpu}, memory: {database_memory}}}
-    storage: {{size: {database_volume}}}
-  pooler:
-    resources: {{cpu: {gateway_cpu}, memory: {gateway_memory}}}
-  cache:
-    resources: {{cpu: {redis_cpu}, memory: {cache_memory}}}
-    storage: {{size: {cache_volume}}}
-  sessions:
-    resources: {{cpu: {redis_cpu}, memory: {sessions_memory}}}
-    storage: {{size: {sessions_volume}}}
-  worker:
-    resources: {{cpu: {worker_cpu}, memory: {worker_memory}}}
-",
+{parts}",
             level_name = level.name,
             most = level.users,
             instance_name = instance.name,
@@ -143,19 +115,14 @@ spec:
             cache_name = cache.name,
             min = (instances + 1) / 2 + i32::from(*instances < 3),
             max = (instances * 2).max(6),
-            api_cpu = self.cpu(instance.cpu(), 50),
-            api_memory = self.memory(instance.memory(), 96),
-            gateway_cpu = self.cpu(small_cpu, 25),
-            gateway_memory = self.memory(small_memory, 64),
-            database_cpu = self.cpu(database.cpu(), 100),
-            database_memory = self.memory(database.memory(), 512),
-            database_volume = if *thousandths == 1000 { Size::gibibytes(100) } else { Size::gibibytes(10) },
-            redis_cpu = self.cpu(small_cpu, 25),
-            cache_volume = Size::gibibytes((cache_memory.as_mebibytes() * 2).div_ceil(1024).max(1)),
-            sessions_volume = Size::gibibytes((sessions_memory.as_mebibytes() * 2).div_ceil(1024).max(1)),
-            worker_cpu = self.cpu(Cpu::millicores(250), 25),
-            worker_memory = self.memory(Size::mebibytes(128), 64),
         ))
+    }
+
+    fn part(&self, part: &dyn Part) -> String {
+        let taskplatform_blueprint::Proposal { resources: Resources { cpu, memory }, storage } =
+            part.proposal(self.level, self.share);
+        let storage = storage.map_or_else(String::new, |size| format!("    storage: {{size: {size}}}\n"));
+        format!("  {}:\n    resources: {{cpu: {cpu}, memory: {memory}}}\n{storage}", part.component())
     }
 }
 
@@ -166,7 +133,7 @@ mod tests {
     #[test]
     fn what_is_proposed_has_no_findings() {
         for level in &LEVELS {
-            let proposal = Proposal { name: "tasks", users: level.users, level, thousandths: 1000 };
+            let proposal = Proposal { name: "tasks", users: level.users, level, share: WHOLE };
             let platform = proposal.platform().unwrap();
             platform.check_rules().unwrap();
             assert_eq!(findings(&platform, None), [], "{}", level.name);
@@ -176,7 +143,7 @@ mod tests {
     #[test]
     fn a_name_stays_text() {
         for name in ["no", "null", "y", "e1"] {
-            let yaml = Proposal { name, users: 1, level: &LEVELS[0], thousandths: 1000 }.yaml().unwrap();
+            let yaml = Proposal { name, users: 1, level: &LEVELS[0], share: WHOLE }.yaml().unwrap();
             let quoted = if name == "e1" { name.to_owned() } else { format!("\"{name}\"") };
             assert!(yaml.contains(&format!("\n  name: {quoted}\nspec:\n")), "{yaml}");
         }
@@ -187,7 +154,7 @@ mod tests {
         let nodes: Nodes = "3x2cpu,7Gi".parse().unwrap();
         for level in &LEVELS {
             let proposal = fitting("tasks", level.users, level, &nodes).unwrap();
-            assert!(proposal.thousandths < 1000, "{}", level.name);
+            assert!(!proposal.share.is_whole(), "{}", level.name);
             let minimum = findings(&proposal.platform().unwrap(), Some(&nodes));
             assert!(minimum.iter().all(|finding| finding.field != "spec.scaling.minInstances"), "{minimum:?}");
         }

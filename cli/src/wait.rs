@@ -9,6 +9,7 @@ use kube::{
     Api,
     runtime::{WatchStreamExt, watcher},
 };
+use taskplatform_blueprint::Component;
 use taskplatform_crds::TaskPlatform;
 
 use crate::{
@@ -147,14 +148,11 @@ fn conditions(platform: &TaskPlatform) -> BTreeMap<String, State> {
         .collect()
 }
 
-/// The order in which components depend on each other.
-const COMPONENTS: [&str; 7] = ["Database", "Pooler", "Cache", "Sessions", "Api", "Worker", "Gateway"];
-
 /// A line a component: drawn anew on a terminal, written when it changes elsewhere.
 struct View {
     bars: MultiProgress,
-    lines: BTreeMap<&'static str, ProgressBar>,
-    shown: BTreeMap<&'static str, String>,
+    lines: BTreeMap<String, ProgressBar>,
+    shown: BTreeMap<String, String>,
     title: ProgressBar,
     drawn: bool,
 }
@@ -167,10 +165,10 @@ impl View {
         title.set_message(format!("waiting for {name}"));
         title.enable_steady_tick(Duration::from_millis(200));
         let mut lines = BTreeMap::new();
-        for component in COMPONENTS {
+        for component in Component::all().map(Component::title) {
             let line = bars
                 .add(ProgressBar::new_spinner().with_style(ProgressStyle::with_template("  {prefix:10} {wide_msg}")?));
-            line.set_prefix(component);
+            line.set_prefix(component.clone());
             lines.insert(component, line);
         }
         let drawn = !bars.is_hidden();
@@ -178,14 +176,14 @@ impl View {
     }
 
     fn show(&mut self, conditions: &BTreeMap<String, State>) {
-        for component in COMPONENTS {
+        for component in Component::all().map(Component::title) {
             let Some(state) = conditions.get(&format!("{component}Ready")) else { continue };
             let message = format!("{} {}", if state.holds { "✓" } else { "…" }, state.message);
-            if self.shown.get(component) == Some(&message) {
+            if self.shown.get(&component) == Some(&message) {
                 continue;
             }
             if self.drawn {
-                self.lines[component].set_message(message.clone());
+                self.lines[&component].set_message(message.clone());
             } else {
                 println!("  {component:10} {message}");
             }

@@ -21,7 +21,7 @@ use kube::{
     },
 };
 use serde_json::json;
-use taskplatform_blueprint::{Component, Draft, Facts, Kind, MANAGED_BY, Platform, RedisCluster, blueprint};
+use taskplatform_blueprint::{Component, Draft, Facts, MANAGED_BY, Platform, Unit, blueprint, units};
 use taskplatform_crds::TaskPlatform;
 use tokio::{sync::watch, time::Instant};
 use tracing::{debug, warn};
@@ -30,10 +30,9 @@ use crate::{
     apply::{Applied, Applier, credentials, credentials::Credentials, ending, predecessor},
     config::Config,
     describe,
-    keepers::{Brief, Keepers, Report, seen},
+    keepers::{Brief, Keepers},
     leader::Stop,
     metrics::{Metrics, Outcome, OutcomeLabel},
-    redis,
     status::{self, Hold, Reporter},
     upgrade::Upgrades,
     world::{Changes, Found, Offers, Snapshot, Watched, World, lock},
@@ -187,7 +186,7 @@ async fn end(context: Arc<Context>, found: Found) {
 
 /// Removes what the database of a platform that is gone may have written after its Services had gone.
 fn forget_patroni(context: &Context, namespace: &str, name: &str) {
-    if context.world.snapshot(namespace, name).has_any(Component::Database) {
+    if context.world.snapshot(namespace, name).has_any(Component::DATABASE) {
         return;
     }
     let (client, namespace, name) = (context.client.clone(), namespace.to_owned(), name.to_owned());
@@ -325,37 +324,23 @@ async fn begin_with_instances(platform: &Platform, facts: &Facts, context: &Cont
 /// What the blueprint has to know of what is there.
 async fn facts(platform: &Platform, snapshot: &Snapshot, context: &Context) -> Facts {
     let observed = context.keepers.observed(platform.uid());
-    let replicas = |kind, component| {
-        let workload = snapshot.get(kind, &platform.names().component(component))?;
+    let replicas = |unit: &Unit| {
+        let workload = snapshot.get(unit.kind(), &unit.name)?;
         i32::try_from(workload.data["spec"]["replicas"].as_i64()?).ok()
     };
-    let kept = |cluster: RedisCluster, report: Option<&Arc<Report<redis::Health>>>| {
-        let nodes = replicas(Kind::StatefulSet, cluster.component())?;
-        (nodes > cluster.nodes(platform) && !is_drained(platform, report)).then_some(nodes)
-    };
-    let members = replicas(Kind::StatefulSet, Component::Database).filter(|members| {
-        let report = observed.database.as_ref().filter(|report| report.generation == platform.generation());
-        let may_shrink = seen(report)
-            .is_some_and(|seen| seen.as_ref().is_ok_and(|cluster| cluster.may_shrink_to(platform.database_members())));
-        *members > platform.database_members() && !may_shrink
+    let units = units(platform, platform.api_instances(None));
+    let api = units.iter().find(|unit| unit.component == Component::API);
+    let stateful = units.iter().filter(|unit| unit.is_stateful());
+    let kept = stateful.filter_map(|unit| {
+        let pods = replicas(unit)?;
+        (pods > unit.pods && !observed.may_shrink(platform, unit)).then(|| (unit.name.clone(), pods))
     });
     Facts {
-        database_members_in_use: members,
         requests_per_second: context.offers.requests_per_second(&context.client).await,
-        api_instances: replicas(Kind::Deployment, Component::Api),
-        cache_nodes_in_use: kept(RedisCluster::Cache, observed.cache.as_ref()),
-        sessions_nodes_in_use: kept(RedisCluster::Sessions, observed.sessions.as_ref()),
+        api_instances: api.and_then(replicas),
+        kept_pods: kept.collect(),
         ..context.facts.clone()
     }
-}
-
-/// Whether the nodes beyond those that this spec wants have given away all that they held: nobody has seen it as long as the last look was
-/// at another spec.
-fn is_drained(platform: &Platform, report: Option<&Arc<Report<redis::Health>>>) -> bool {
-    report.is_some_and(|report| {
-        let health = report.seen.as_ref().and_then(|seen| seen.as_ref().ok());
-        report.generation == platform.generation() && health.is_some_and(|health| health.surplus_drained)
-    })
 }
 
 /// Reports a spec that cannot be built. It is looked at again when it changes.

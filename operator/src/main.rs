@@ -12,7 +12,6 @@ mod leader;
 mod listen;
 mod metrics;
 mod procedure;
-mod redis;
 mod server;
 mod status;
 #[cfg(test)]

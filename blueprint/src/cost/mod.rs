@@ -10,7 +10,11 @@ mod prices;
 use serde::{Deserialize, Serialize};
 use taskplatform_crds::ServiceType;
 
-use crate::{Component, Platform, footprint, footprint::Load};
+use crate::{
+    Platform, Unit,
+    parts::{Part, part},
+    units,
+};
 pub use levels::{LEVELS, Level};
 pub use prices::{NodePrice, PriceBook, Unpriced};
 
@@ -90,9 +94,9 @@ pub fn estimate(
     capacity: Capacity,
     prices: &PriceBook,
 ) -> Result<Estimate, Unpriced> {
-    let loads = footprint(platform, instances);
+    let units = units(platform, instances);
     let components: Vec<ComponentCost> =
-        loads.iter().map(|load| component(load, capacity, prices)).collect::<Result<_, _>>()?;
+        units.iter().map(|unit| component(unit, capacity, prices)).collect::<Result<_, _>>()?;
     let load_balancer = if platform.spec().gateway.service.kind == ServiceType::LoadBalancer {
         prices.load_balancer_month
     } else {
@@ -102,16 +106,16 @@ pub fn estimate(
     Ok(Estimate { instances, components, load_balancer, total })
 }
 
-fn component(load: &Load, capacity: Capacity, prices: &PriceBook) -> Result<ComponentCost, Unpriced> {
-    let (node, share) = prices.cheapest(load)?;
-    // Only the API survives that its nodes are taken away at any time.
-    let on_demand = if load.component == Component::Api { capacity.on_demand(load.pods) } else { load.pods };
-    let spot = load.pods - on_demand;
+fn component(unit: &Unit, capacity: Capacity, prices: &PriceBook) -> Result<ComponentCost, Unpriced> {
+    let (node, share) = prices.cheapest(unit)?;
+    let may_run_on_spot = part(unit.component.name()).is_some_and(Part::may_run_on_spot);
+    let on_demand = if may_run_on_spot { capacity.on_demand(unit.pods) } else { unit.pods };
+    let spot = unit.pods - on_demand;
     let month = share * prices.hours_a_month;
-    let gibibytes = load.volume.map_or(0.0, prices::gibibytes) * f64::from(load.pods);
+    let gibibytes = unit.storage.as_ref().map_or(0.0, |storage| prices::gibibytes(storage.size)) * f64::from(unit.pods);
     Ok(ComponentCost {
-        component: load.component.to_string(),
-        pods: load.pods,
+        component: unit.component.to_string(),
+        pods: unit.pods,
         spot_pods: spot,
         node: node.name.clone(),
         on_demand: f64::from(on_demand) * month * node.on_demand,

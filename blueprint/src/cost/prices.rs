@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use taskplatform_crds::{Cpu, Size};
 
-use crate::footprint::Load;
+use crate::Unit;
 
 /// Prices, and where they are from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,20 +58,20 @@ pub struct Unpriced {
 
 impl PriceBook {
     /// The node on which a pod costs least, and its share of it.
-    pub(super) fn cheapest(&self, load: &Load) -> Result<(&NodePrice, f64), Unpriced> {
-        let shares = self.nodes.iter().map(|node| (node, self.share(node, load)));
+    pub(super) fn cheapest(&self, unit: &Unit) -> Result<(&NodePrice, f64), Unpriced> {
+        let shares = self.nodes.iter().map(|node| (node, self.share(node, unit)));
         let fitting = shares.filter(|(_, share)| *share <= 1.0);
         let cost = |(node, share): &(&NodePrice, f64)| share * node.on_demand;
         fitting.min_by(|one, other| cost(one).total_cmp(&cost(other))).ok_or(Unpriced {
-            component: load.component,
-            cpu: load.cpu,
-            memory: load.memory,
+            component: unit.component,
+            cpu: unit.resources.cpu,
+            memory: unit.resources.memory,
         })
     }
 
-    fn share(&self, node: &NodePrice, load: &Load) -> f64 {
-        let cpu = cores(load.cpu) / (cores(node.cpu) * self.usable);
-        let memory = gibibytes(load.memory) / (gibibytes(node.memory) * self.usable);
+    fn share(&self, node: &NodePrice, unit: &Unit) -> f64 {
+        let cpu = cores(unit.resources.cpu) / (cores(node.cpu) * self.usable);
+        let memory = gibibytes(unit.resources.memory) / (gibibytes(node.memory) * self.usable);
         cpu.max(memory)
     }
 }

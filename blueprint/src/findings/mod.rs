@@ -2,17 +2,14 @@
 //!
 //! What each code is about stands in `docs/findings.md`.
 
-mod availability;
-mod budgets;
 mod scheduling;
-mod settings;
 
 use std::{fmt, str::FromStr};
 
 use serde::Serialize;
 use taskplatform_crds::TaskPlatform;
 
-use crate::Draft;
+use crate::{Draft, Unit, parts::PARTS, units};
 pub use scheduling::{InvalidNodes, Node, Nodes};
 
 /// What the codes are about; [`Code::explanation`] gives a code's part.
@@ -132,7 +129,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(code: Code, field: &str, reason: String, remedy: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, field: &str, reason: String, remedy: impl Into<String>) -> Self {
         Self { code, field: field.to_owned(), reason, remedy: remedy.into() }
     }
 
@@ -157,8 +154,12 @@ impl fmt::Display for Finding {
 pub fn findings(platform: &TaskPlatform, nodes: Option<&Nodes>) -> Vec<Finding> {
     let platform = Draft::from(platform);
     let mut findings = errors(&platform);
-    findings.extend(budgets::warnings(&platform));
-    findings.extend(availability::warnings(&platform, nodes));
+    for part in PARTS {
+        findings.extend(part.warnings(&platform));
+        findings.extend(nodes.into_iter().flat_map(|nodes| part.warnings_on(&platform, nodes)));
+    }
+    let units = units(&platform, platform.spec().scaling.min_instances.get());
+    findings.extend(units.iter().flat_map(bytes_alone));
     findings.extend(nodes.into_iter().flat_map(|nodes| scheduling::warnings(&platform, nodes)));
     findings.sort_by_key(|finding| (finding.severity(), finding.code));
     findings
@@ -166,9 +167,37 @@ pub fn findings(platform: &TaskPlatform, nodes: Option<&Nodes>) -> Vec<Finding> 
 
 /// What keeps a platform from being built.
 pub(crate) fn errors(platform: &Draft) -> Vec<Finding> {
-    let mut errors = budgets::errors(platform);
-    errors.extend(settings::errors(platform));
-    errors
+    PARTS.iter().flat_map(|part| part.errors(platform)).collect()
+}
+
+/// One pod: a drain interrupts what it does, since its disruption budget lets it go.
+pub(crate) fn single_pod(field: &str, what: &str, pods: i32) -> Option<Finding> {
+    (pods == 1).then(|| {
+        Finding::new(
+            Code::SinglePod,
+            field,
+            format!("{what} may be one pod: nothing serves while it moves to another node"),
+            "give it at least 2",
+        )
+    })
+}
+
+/// Less than this, nobody means.
+const SMALLEST_SIZE: u64 = 1 << 20;
+
+/// Sizes that count bytes, since they were given without a unit.
+fn bytes_alone(unit: &Unit) -> impl Iterator<Item = Finding> {
+    let sizes = [
+        ("resources.memory", Some(unit.resources.memory)),
+        ("storage.size", unit.storage.as_ref().map(|storage| storage.size)),
+    ];
+    let component = unit.component;
+    let sizes = sizes.into_iter().filter_map(|(field, size)| Some((field, size?.as_bytes())));
+    sizes.filter(|(_, bytes)| *bytes < SMALLEST_SIZE).map(move |(field, bytes)| {
+        let reason = format!("it is {bytes} bytes: a number without a unit counts bytes");
+        let remedy = "write its unit, such as 512Mi or 10Gi";
+        Finding::new(Code::BytesAlone, &format!("spec.{component}.{field}"), reason, remedy)
+    })
 }
 
 /// What is wrong with a file, but not with a TaskPlatform in a cluster: there, the autoscaler wrote it.

@@ -2,10 +2,10 @@
 
 use std::str::FromStr;
 
-use taskplatform_crds::{Cpu, Size};
+use taskplatform_crds::{Cpu, Resources, Size};
 
 use super::{Code, Finding};
-use crate::{Draft, footprint, footprint::Load};
+use crate::{Draft, Unit, units};
 
 /// Nodes that a platform is to run on: so many of a size, or several sizes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,9 +61,9 @@ impl FromStr for Nodes {
 
 pub(super) fn warnings(platform: &Draft, nodes: &Nodes) -> Vec<Finding> {
     let scaling = &platform.spec().scaling;
-    let at = |instances| footprint(platform, instances);
+    let at = |instances| units(platform, instances);
     let least = at(scaling.min_instances.get());
-    let mut findings: Vec<Finding> = least.iter().filter_map(|load| too_large(load, nodes)).collect();
+    let mut findings: Vec<Finding> = least.iter().filter_map(|unit| too_large(unit, nodes)).collect();
     // Pods that fit on no node are told of already.
     if findings.is_empty() {
         let bounds = [("min", scaling.min_instances.get()), ("max", scaling.max_instances.get())];
@@ -73,9 +73,9 @@ pub(super) fn warnings(platform: &Draft, nodes: &Nodes) -> Vec<Finding> {
     findings
 }
 
-fn too_large(load: &Load, nodes: &Nodes) -> Option<Finding> {
-    let Load { component, cpu, memory, .. } = load;
-    let fits = nodes.0.iter().any(|node| *cpu <= node.cpu && *memory <= node.memory);
+fn too_large(unit: &Unit, nodes: &Nodes) -> Option<Finding> {
+    let (component, Resources { cpu, memory }) = (unit.component, unit.resources);
+    let fits = nodes.0.iter().any(|node| cpu <= node.cpu && memory <= node.memory);
     (!fits).then(|| {
         Finding::new(
             Code::PodTooLarge,
@@ -86,14 +86,14 @@ fn too_large(load: &Load, nodes: &Nodes) -> Option<Finding> {
     })
 }
 
-fn too_few(bound: &str, instances: i32, loads: &[Load], nodes: &Nodes) -> Option<Finding> {
-    let homeless = homeless(loads, nodes);
+fn too_few(bound: &str, instances: i32, units: &[Unit], nodes: &Nodes) -> Option<Finding> {
+    let homeless = homeless(units, nodes);
     if homeless == 0 {
         return None;
     }
-    let pods: i32 = loads.iter().map(|load| load.pods).sum();
-    let cpu: u64 = loads.iter().map(|load| load.cpu.as_millicores() * u64::from(load.pods.unsigned_abs())).sum();
-    let memory: u64 = loads.iter().map(|load| load.memory.as_mebibytes() * u64::from(load.pods.unsigned_abs())).sum();
+    let pods: i32 = units.iter().map(|unit| unit.pods).sum();
+    let cpu = of_all(units, |unit| unit.resources.cpu.as_millicores());
+    let memory = of_all(units, |unit| unit.resources.memory.as_mebibytes());
     Some(Finding::new(
         Code::TooFewNodes,
         &format!("spec.scaling.{bound}Instances"),
@@ -106,14 +106,18 @@ fn too_few(bound: &str, instances: i32, loads: &[Load], nodes: &Nodes) -> Option
     ))
 }
 
+fn of_all(units: &[Unit], of_each: fn(&Unit) -> u64) -> u64 {
+    units.iter().map(|unit| of_each(unit) * u64::from(unit.pods.unsigned_abs())).sum()
+}
+
 /// How many pods find no room when the largest are placed first, each where the most memory is left.
-fn homeless(loads: &[Load], nodes: &Nodes) -> usize {
+fn homeless(units: &[Unit], nodes: &Nodes) -> usize {
     let mut rooms: Vec<Room> = nodes.0.iter().map(Room::of).collect();
-    let mut pods: Vec<(u64, u64)> = loads
+    let mut pods: Vec<(u64, u64)> = units
         .iter()
-        .flat_map(|load| {
-            let pods = usize::try_from(load.pods).unwrap_or_default();
-            std::iter::repeat_n((load.memory.as_bytes(), load.cpu.as_millicores()), pods)
+        .flat_map(|unit| {
+            let pods = usize::try_from(unit.pods).unwrap_or_default();
+            std::iter::repeat_n((unit.resources.memory.as_bytes(), unit.resources.cpu.as_millicores()), pods)
         })
         .collect();
     pods.sort_unstable_by(|one, other| other.cmp(one));
@@ -144,7 +148,7 @@ fn place(memory: u64, cpu: u64, rooms: &mut [Room]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Component;
+    use crate::{Component, unit::Workload};
 
     #[test]
     fn a_pod_needs_memory_cpu_and_a_place() {
@@ -153,12 +157,13 @@ mod tests {
             memory: Size::mebibytes(mebibytes),
             pods,
         };
-        let load = Load {
-            component: Component::Api,
+        let unit = Unit {
+            component: Component::API,
+            name: "tasks-api".to_owned(),
+            workload: Workload::Deployment,
             pods: 4,
-            cpu: Cpu::millicores(100),
-            memory: Size::mebibytes(100),
-            volume: None,
+            resources: Resources { cpu: Cpu::millicores(100), memory: Size::mebibytes(100) },
+            storage: None,
         };
         for (nodes, expected) in [
             (vec![node(400, 400, 4)], 0),
@@ -169,7 +174,7 @@ mod tests {
             (vec![node(0, 0, 0)], 4),
         ] {
             let nodes = Nodes::new(nodes).unwrap();
-            assert_eq!(homeless(&[load], &nodes), expected, "{nodes:?}");
+            assert_eq!(homeless(std::slice::from_ref(&unit), &nodes), expected, "{nodes:?}");
         }
         assert_eq!(Nodes::new(Vec::new()), None);
     }

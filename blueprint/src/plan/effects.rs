@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::FieldChange;
-use crate::{Kind, Object};
+use crate::{Kind, Object, parts::part};
 
 /// Something that happens to what runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,11 +17,11 @@ pub struct Effect {
 }
 
 impl Effect {
-    fn quiet(text: impl Into<String>) -> Self {
+    pub(crate) fn quiet(text: impl Into<String>) -> Self {
         Self { disruptive: false, text: text.into() }
     }
 
-    fn disruptive(text: impl Into<String>) -> Self {
+    pub(crate) fn disruptive(text: impl Into<String>) -> Self {
         Self { disruptive: true, text: text.into() }
     }
 }
@@ -39,22 +39,17 @@ pub(super) fn of_change(object: &Object, live: &DynamicObject, fields: &[FieldCh
     let (before, after) = (replicas(&live.data), replicas(object.value()));
     let mut effects = Vec::new();
     if touches(fields, "spec.template") {
-        effects.push(restart(object, before.min(after)));
+        effects.extend(part(object.component()).map(|part| part.replacement(&pods(before.min(after)))));
     }
     if is_replaced(object.kind(), fields) {
         effects.push(Effect::quiet(
             "grows the volumes in place, where the StorageClass allows that; no pod restarts for it",
         ));
     }
-    match (after - before, object.component()) {
-        (0, _) => {}
-        (more @ 1.., _) => effects.push(Effect::quiet(format!("adds {}", pods(more)))),
-        (fewer, "cache" | "sessions") => effects.push(Effect::quiet(format!(
-            "removes {}, which give away the data that only they hold before; their volumes stay",
-            pods(-fewer)
-        ))),
-        (fewer, "database") => effects.push(Effect::quiet(format!("removes {}; their volumes stay", pods(-fewer)))),
-        (fewer, _) => effects.push(Effect::quiet(format!("removes {} after their last requests", pods(-fewer)))),
+    match after - before {
+        0 => {}
+        more @ 1.. => effects.push(Effect::quiet(format!("adds {}", pods(more)))),
+        fewer => effects.extend(part(object.component()).map(|part| part.removal(&pods(-fewer)))),
     }
     effects
 }
@@ -65,19 +60,6 @@ pub(super) fn of_deletion(kind: Kind, live: &DynamicObject) -> Vec<Effect> {
     }
     let running = live.data["spec"]["replicas"].as_i64().unwrap_or(1);
     vec![Effect::disruptive(format!("ends {}", pods(running)))]
-}
-
-fn restart(object: &Object, running: i64) -> Effect {
-    let pods = pods(running);
-    match object.component() {
-        "database" => Effect::disruptive(format!(
-            "restarts {pods} one after another, the primary last and after a switchover, for which writes wait some seconds"
-        )),
-        "cache" | "sessions" => Effect::disruptive(format!(
-            "restarts {pods} one after another; a master's turn is a failover of some seconds for its part of the keys"
-        )),
-        _ => Effect::quiet(format!("replaces {pods}; none goes before another one is ready")),
-    }
 }
 
 fn pods(count: i64) -> String {

@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::in_a_line;
 use crate::{
-    Platform, database,
-    postgresql::{self, Setting},
+    Platform,
+    parts::postgresql::{self, Setting, parameters},
 };
 
 /// A setting of PostgreSQL, before and after.
@@ -24,7 +24,7 @@ pub struct SettingChange {
 
 /// The settings of PostgreSQL that change with the spec.
 pub fn settings(before: &Platform, after: &Platform) -> Vec<SettingChange> {
-    let (before, after) = (database::parameters(before), database::parameters(after));
+    let (before, after) = (parameters(before), parameters(after));
     let mut names: Vec<&String> = before.keys().chain(after.keys()).collect();
     names.sort_unstable();
     names.dedup();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::{Api, ResourceExt, api::ListParams};
-use taskplatform_crds::TaskPlatformSpec;
+use taskplatform_blueprint::{Draft, units};
 
 use super::{
     Target,
@@ -16,12 +16,12 @@ const GROUP: Group = Group::Storage;
 const DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
 
 /// The classes that a spec names, each with the components whose volumes are of it; none is the cluster's default.
-pub(super) fn wanted(spec: &TaskPlatformSpec) -> BTreeMap<Option<&str>, Vec<&'static str>> {
-    let storages =
-        [("database", &spec.database.storage), ("cache", &spec.cache.storage), ("sessions", &spec.sessions.storage)];
+pub(super) fn wanted(platform: &Draft) -> BTreeMap<Option<String>, Vec<&'static str>> {
     let mut classes: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (component, storage) in storages {
-        classes.entry(storage.class.as_deref()).or_default().push(component);
+    for unit in units(platform, platform.api_instances(None)) {
+        if let Some(storage) = unit.storage {
+            classes.entry(storage.class).or_default().push(unit.component.name());
+        }
     }
     classes
 }
@@ -30,8 +30,8 @@ pub(super) async fn check(cluster: &Cluster, target: &Target) -> Vec<Outcome> {
     let api: Api<StorageClass> = Api::all(cluster.client.clone());
     match api.list(&ListParams::default()).await {
         Ok(classes) => {
-            let wanted = wanted(target.platform.spec());
-            wanted.iter().flat_map(|(class, components)| judge(&classes.items, *class, components)).collect()
+            let wanted = wanted(&target.platform);
+            wanted.iter().flat_map(|(class, components)| judge(&classes.items, class.as_deref(), components)).collect()
         }
         Err(error) => vec![GROUP.unread("the volumes have a class", "StorageClasses", &error)],
     }
@@ -106,6 +106,7 @@ mod tests {
     use super::*;
     use crate::check::outcome::Verdict::{self, Failure, Pass, Warning};
     use serde_json::{Value, json};
+    use taskplatform_crds::TaskPlatform;
 
     fn class(name: &str, default: bool, made: &str, more: Value) -> StorageClass {
         let mut class = json!({
@@ -139,7 +140,8 @@ mod tests {
     #[test]
     fn components_of_one_class_are_told_together() {
         let spec = serde_json::from_value(json!({"cache": {"storage": {"size": "1Gi", "class": "fast"}}})).unwrap();
-        let expected = BTreeMap::from([(None, vec!["database", "sessions"]), (Some("fast"), vec!["cache"])]);
-        assert_eq!(wanted(&spec), expected);
+        let platform = Draft::from(&TaskPlatform::new("tasks", spec));
+        let expected = BTreeMap::from([(None, vec!["database", "sessions"]), (Some("fast".to_owned()), vec!["cache"])]);
+        assert_eq!(wanted(&platform), expected);
     }
 }

@@ -193,9 +193,9 @@ mod tests {
     fn what_runs_never_gets_others() {
         let mut existing = all();
         existing.remove("cache-password");
-        let lost = missing(&existing, None, |part| part == Component::Cache).unwrap_err();
+        let lost = missing(&existing, None, |part| part == Component::CACHE).unwrap_err();
         assert_eq!(lost, ["cache-password"]);
-        assert!(missing(&existing, None, |part| part != Component::Cache).is_ok(), "a part that begins gets its own");
+        assert!(missing(&existing, None, |part| part != Component::CACHE).is_ok(), "a part that begins gets its own");
         assert_eq!(missing(&Credentials::new(), None, |_| true).unwrap_err().len(), 9, "a lost Secret loses all");
     }
 

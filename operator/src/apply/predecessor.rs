@@ -6,13 +6,10 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Preconditions},
 };
-use taskplatform_blueprint::{Component, Kind, Platform};
+use taskplatform_blueprint::{Component, Platform, units};
 use tracing::info;
 
 use crate::world::{Owner, OwnerKind, Snapshot, owners};
-
-/// The components that have volumes.
-const STATEFUL: [Component; 3] = [Component::Database, Component::Cache, Component::Sessions];
 
 /// It cannot be told what a predecessor has left.
 #[derive(Debug, thiserror::Error)]
@@ -43,10 +40,9 @@ pub(crate) async fn remains(
             })
             .map(|secret| format!("Secret {}", secret.name_any())),
     );
-    let missing: Vec<Component> = STATEFUL
-        .into_iter()
-        .filter(|component| snapshot.get(Kind::StatefulSet, &platform.names().component(*component)).is_none())
-        .collect();
+    let units = units(platform, platform.api_instances(None));
+    let missing = units.iter().filter(|unit| unit.is_stateful() && snapshot.get(unit.kind(), &unit.name).is_none());
+    let missing: Vec<Component> = missing.map(|unit| unit.component).collect();
     if remains.is_empty() && !missing.is_empty() {
         remains = claims_about_to_go(client, platform, &missing).await?;
     }
@@ -68,7 +64,7 @@ async fn claims_about_to_go(client: &Client, platform: &Platform, missing: &[Com
             claim.labels().get("app.kubernetes.io/component").is_some_and(|component| component == name)
         })
     };
-    if missing.contains(&Component::Database) && of(Component::Database).next().is_none() {
+    if missing.contains(&Component::DATABASE) && of(Component::DATABASE).next().is_none() {
         forget_patroni(client, platform.namespace(), platform.name()).await?;
     }
     let about_to_go = missing
@@ -85,7 +81,7 @@ pub(crate) async fn forget_patroni(client: &Client, namespace: &str, platform: &
     let failed = |source| Error::Endpoints { platform: platform.to_owned(), source };
     let api: Api<Endpoints> = Api::namespaced(client.clone(), namespace);
     // Endpoints of a Service have its labels, too, but Patroni alone names the cluster.
-    let component = Component::Database;
+    let component = Component::DATABASE;
     let labels = format!("app.kubernetes.io/instance={platform},app.kubernetes.io/component={component},cluster-name");
     let state = ListParams::default().labels(&labels);
     for endpoints in api.list(&state).await.map_err(failed)? {

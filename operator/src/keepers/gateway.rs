@@ -1,13 +1,10 @@
 //! Asks through the gateway whether the platform serves: the API answers only after it has written and read.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
 use futures::{FutureExt, future::select_ok};
 use http::{Method, StatusCode};
-use taskplatform_blueprint::{Component, Kind, ports};
+use taskplatform_blueprint::{Component, Endpoint, Kind};
 
 use super::{Brief, Keeper, Seen, pace::Mood};
 use crate::{describe, http::Http};
@@ -29,11 +26,11 @@ impl Keeper for Gateway {
 
     /// Asks only when somebody can answer.
     async fn look(&mut self, brief: &Brief) -> Seen<()> {
-        let api = brief.snapshot.get(Kind::Deployment, &brief.platform.names().component(Component::Api))?;
+        let api = brief.snapshot.get(Kind::Deployment, &brief.platform.names().component(Component::API))?;
         if api.data["status"]["readyReplicas"].as_i64().unwrap_or(0) == 0 {
             return None;
         }
-        let pods = brief.snapshot.pods(Component::Gateway).filter(|pod| pod.is_ready());
+        let pods = brief.snapshot.pods(Component::GATEWAY).filter(|pod| pod.is_ready());
         let questions: Vec<_> = pods.filter_map(|pod| Some(ask(&self.0, pod.address()?).boxed())).collect();
         if questions.is_empty() {
             return None;
@@ -49,8 +46,7 @@ impl Keeper for Gateway {
 /// Whether a task can be written and read through a pod of the gateway; if not, why.
 async fn ask(http: &Http, address: IpAddr) -> Result<(), String> {
     // Not through the Service: behind its port the rate limits count, and the operator's questions are none of the users'.
-    let port = u16::try_from(ports::GATEWAY_OPERATOR).unwrap_or_default();
-    let url = format!("http://{}/api/ready", SocketAddr::new(address, port));
+    let url = format!("http://{}/api/ready", Endpoint::GATEWAY_OPERATOR.at(address));
     let answer = http.send(Method::GET, &url, None, None, TIMEOUT).await.map_err(|error| describe(&error))?;
     if answer.status == StatusCode::OK {
         return Ok(());

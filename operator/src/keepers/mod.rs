@@ -6,6 +6,7 @@ mod gateway;
 mod pace;
 pub(crate) mod patroni;
 pub(crate) mod pgbouncer;
+pub(crate) mod redis;
 mod redis_cluster;
 mod rollout;
 
@@ -17,7 +18,7 @@ use std::{
 
 use kube::{Client, runtime::reflector::ObjectRef};
 use serde_json::Value;
-use taskplatform_blueprint::{Kind, Platform, RedisCluster};
+use taskplatform_blueprint::{Component, Kind, Platform, RedisCluster, Unit};
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -28,7 +29,6 @@ use crate::{
     apply::credentials::Credentials,
     http::Http,
     procedure::rollout::Step,
-    redis,
     world::{Changes, Snapshot, Watched, lock},
 };
 use pace::{Mood, Pace};
@@ -113,6 +113,28 @@ impl Observed {
         let Self { database, poolers, cache, sessions, gateway, rollout: _ } = self;
         database.is_some() && poolers.is_some() && cache.is_some() && sessions.is_some() && gateway.is_some()
     }
+}
+
+impl Observed {
+    /// Whether the pods of a unit that this spec does not want any more have nothing that nobody else has: nobody has seen it as long as the
+    /// last look was at another spec.
+    pub(crate) fn may_shrink(&self, platform: &Platform, unit: &Unit) -> bool {
+        match unit.component {
+            Component::DATABASE => {
+                of_this_spec(self.database.as_ref(), platform).is_some_and(|cluster| cluster.may_shrink_to(unit.pods))
+            }
+            Component::CACHE => of_this_spec(self.cache.as_ref(), platform).is_some_and(|nodes| nodes.surplus_drained),
+            Component::SESSIONS => {
+                of_this_spec(self.sessions.as_ref(), platform).is_some_and(|nodes| nodes.surplus_drained)
+            }
+            _ => true,
+        }
+    }
+}
+
+/// What was seen since the keeper has known this spec.
+fn of_this_spec<'a, T>(report: Option<&'a Arc<Report<T>>>, platform: &Platform) -> Option<&'a T> {
+    seen(report.filter(|report| report.generation == platform.generation()))?.as_ref().ok()
 }
 
 /// What was seen, of whatever generation.

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use futures::future::join_all;
-use taskplatform_blueprint::{Component, credential_keys, ports};
+use taskplatform_blueprint::{Component, Endpoint};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use super::{Brief, Keeper, Poolers, Seen, pace::Mood};
@@ -50,8 +50,8 @@ impl Keeper for Consoles {
 
     /// Asks every pod that is ready.
     async fn look(&mut self, brief: &Brief) -> Seen<Self::Sight> {
-        let password = brief.credentials.get(credential_keys::POOLER)?;
-        let pods = brief.snapshot.pods(Component::Pooler).filter(|pod| pod.is_ready());
+        let password = brief.credentials.get(Endpoint::POOLER_CONSOLE.login?.password)?;
+        let pods = brief.snapshot.pods(Component::POOLER).filter(|pod| pod.is_ready());
         let pods: Vec<(String, IpAddr)> = pods.filter_map(|pod| Some((pod.name.to_string(), pod.address()?))).collect();
         if pods.is_empty() {
             return None;
@@ -100,7 +100,7 @@ async fn ask(
 
 async fn open(address: IpAddr, password: &str) -> Result<Console, tokio_postgres::Error> {
     let mut config = Config::new();
-    config.hostaddr(address).port(u16::try_from(ports::PGBOUNCER).unwrap_or_default());
+    config.hostaddr(address).port(Endpoint::POOLER_CONSOLE.port);
     config.user(CONSOLE).dbname(CONSOLE).password(password).tcp_user_timeout(TIMEOUT);
     let (client, connection) = config.connect(NoTls).await?;
     // It ends with its client, or with PgBouncer.

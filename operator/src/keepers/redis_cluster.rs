@@ -1,15 +1,13 @@
 //! Looks after a Redis Cluster's nodes: its pods, as they are now.
 
-use std::net::SocketAddr;
+use taskplatform_blueprint::{Part, RedisCluster};
 
-use taskplatform_blueprint::{Kind, RedisCluster, ports};
-
-use super::{Brief, Keeper, Seen, pace::Mood};
-use crate::{
-    describe,
+use super::{
+    Brief, Keeper, Seen,
+    pace::Mood,
     redis::{self, Health, Member, Pods, State, Target},
-    world::Child,
 };
+use crate::{describe, world::Child};
 
 /// The nodes of a platform's cache, or of its session store.
 pub(super) struct Nodes(RedisCluster);
@@ -49,10 +47,11 @@ pub(super) async fn look(brief: &Brief, which: RedisCluster) -> Seen<Health> {
 
 /// The pods, what they are to be, and their password; nothing while none has an address.
 fn cluster(brief: &Brief, which: RedisCluster) -> Option<(Pods, Target, &str)> {
-    let members: Vec<Member> = brief.snapshot.pods(which.component()).filter_map(|pod| member(pod)).collect();
-    let set = brief.snapshot.get(Kind::StatefulSet, &brief.platform.names().component(which.component()))?;
+    let members: Vec<Member> = brief.snapshot.pods(which.component()).filter_map(|pod| member(which, pod)).collect();
+    let unit = which.unit(&brief.platform);
+    let set = brief.snapshot.get(unit.kind(), &unit.name)?;
     let pods = Pods { count: u32::try_from(set.data["spec"]["replicas"].as_i64()?).unwrap_or_default(), members };
-    let password = brief.credentials.get(which.password_key())?;
+    let password = brief.credentials.get(which.password())?;
     let count = |number: i32| u16::try_from(number).unwrap_or(u16::MAX);
     let target = Target {
         shards: count(which.shards(&brief.platform)),
@@ -61,11 +60,10 @@ fn cluster(brief: &Brief, which: RedisCluster) -> Option<(Pods, Target, &str)> {
     (!pods.members.is_empty()).then_some((pods, target, password))
 }
 
-fn member(pod: &Child) -> Option<Member> {
-    let port = u16::try_from(ports::REDIS).ok()?;
+fn member(which: RedisCluster, pod: &Child) -> Option<Member> {
     Some(Member {
         pod: pod.name.to_string(),
-        address: SocketAddr::new(pod.address()?, port),
+        address: which.endpoint().at(pod.address()?),
         node: pod.node().map(str::to_owned),
     })
 }

@@ -7,20 +7,17 @@ use kube::{
     Api, Client,
     api::{DeleteParams, Preconditions},
 };
-use taskplatform_blueprint::{Component, Kind, RedisCluster};
+use taskplatform_blueprint::{Component, Platform, RedisCluster, Unit, units};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{Brief, Keeper, Seen, pace::Mood, patroni, redis_cluster};
+use super::{Brief, Keeper, Seen, pace::Mood, patroni, redis, redis_cluster};
 use crate::{
     describe,
     http::Http,
     procedure::rollout::{self, Part, Pod, Roles, Step},
-    redis,
 };
 
-/// The parts whose pods are replaced one by one, in this order.
-const PARTS: [Component; 3] = [Component::Cache, Component::Sessions, Component::Database];
 /// For so long the API server may take to tell of a pod that was deleted.
 const NEWS: Duration = Duration::from_secs(30);
 
@@ -48,8 +45,8 @@ impl Rollout {
     /// Asks the part itself, now: what its keeper saw last may be older than the last replacement.
     async fn roles(&self, brief: &Brief, component: Component) -> Roles {
         match component {
-            Component::Cache => redis_roles(brief, RedisCluster::Cache).await,
-            Component::Sessions => redis_roles(brief, RedisCluster::Sessions).await,
+            Component::CACHE => redis_roles(brief, RedisCluster::Cache).await,
+            Component::SESSIONS => redis_roles(brief, RedisCluster::Sessions).await,
             _ => patroni::roles(&self.http, brief).await,
         }
     }
@@ -86,7 +83,7 @@ impl Keeper for Rollout {
     type Sight = Option<Step>;
 
     async fn look(&mut self, brief: &Brief) -> Seen<Option<Step>> {
-        let parts: Vec<Part> = PARTS.into_iter().filter_map(|component| part(brief, component)).collect();
+        let parts: Vec<Part> = stateful(&brief.platform).iter().filter_map(|unit| part(brief, unit)).collect();
         let Some(next) = rollout::next_part(&parts) else { return Some(Ok(None)) };
         if let Some((uid, at)) = &self.replaced
             && at.elapsed() < NEWS
@@ -109,9 +106,18 @@ impl Keeper for Rollout {
     }
 }
 
+/// The units whose pods are replaced one by one. The database, on which the others do not depend for being whole, is the last.
+fn stateful(platform: &Platform) -> Vec<Unit> {
+    let mut units = units(platform, platform.api_instances(None));
+    units.retain(Unit::is_stateful);
+    units.reverse();
+    units
+}
+
 /// A part as the snapshot has it; none, where its StatefulSet is not known or has not been looked at by its controller yet.
-fn part(brief: &Brief, component: Component) -> Option<Part> {
-    let set = brief.snapshot.get(Kind::StatefulSet, &brief.platform.names().component(component))?;
+fn part(brief: &Brief, unit: &Unit) -> Option<Part> {
+    let set = brief.snapshot.get(unit.kind(), &unit.name)?;
+    let component = unit.component;
     let status = &set.data["status"];
     let current = status["updateRevision"].as_str()?;
     if status["observedGeneration"].as_i64()? < set.generation {

@@ -143,29 +143,29 @@ mod tests {
 
     #[test]
     fn replicas_go_one_by_one_and_the_primary_last_by_a_switchover() {
-        let mut all = vec![part(Component::Database, &[true, true, true])];
+        let mut all = vec![part(Component::DATABASE, &[true, true, true])];
         let roles = primary("database-1", Some("database-0"));
         assert_eq!(step_of(&all, &roles), "replacing database-0 of database");
         all[0].pods[0].ending = true;
         assert_eq!(step_of(&all, &roles), "waiting for database: database-0 is not ready");
         all[0].pods.remove(0);
         assert_eq!(step_of(&all, &roles), "waiting for database: 2 of 3 pods are there");
-        all[0] = part(Component::Database, &[false, true, true]);
+        all[0] = part(Component::DATABASE, &[false, true, true]);
         assert_eq!(step_of(&all, &roles), "replacing database-2 of database");
-        all[0] = part(Component::Database, &[false, true, false]);
+        all[0] = part(Component::DATABASE, &[false, true, false]);
         assert_eq!(step_of(&all, &roles), "database: handing over from database-1 to database-0");
         assert_eq!(step_of(&all, &primary("database-0", Some("database-2"))), "replacing database-1 of database");
         assert_eq!(step_of(&all, &Roles::Unsettled("lags".into())), "waiting for database: lags");
-        assert_eq!(step_of(&[part(Component::Database, &[false])], &roles), "nothing");
+        assert_eq!(step_of(&[part(Component::DATABASE, &[false])], &roles), "nothing");
         assert_eq!(
-            step_of(&[part(Component::Database, &[true])], &primary("database-0", None)),
+            step_of(&[part(Component::DATABASE, &[true])], &primary("database-0", None)),
             "replacing database-0 of database"
         );
     }
 
     #[test]
     fn a_pod_that_does_not_start_is_replaced_first_whatever_else_waits() {
-        let mut all = vec![part(Component::Cache, &[true, true]), part(Component::Sessions, &[true, false])];
+        let mut all = vec![part(Component::CACHE, &[true, true]), part(Component::SESSIONS, &[true, false])];
         all[1].pods[0].ready = false;
         let roles = Roles::Unsettled("a shard has no master".into());
         assert_eq!(step_of(&all, &roles), "replacing sessions-0 of sessions");
@@ -176,13 +176,13 @@ mod tests {
     proptest! {
         #[test]
         fn one_pod_at_a_time_and_each_once(outdated in prop::collection::vec(prop::collection::vec(any::<bool>(), 1..5), 3)) {
-            let components = [Component::Cache, Component::Sessions, Component::Database];
+            let components = [Component::CACHE, Component::SESSIONS, Component::DATABASE];
             let mut parts: Vec<Part> = components.into_iter().zip(&outdated).map(|(component, pods)| part(component, pods)).collect();
             let mut leader = "database-0".to_owned();
             let mut replaced = BTreeSet::new();
             while let Some(next) = next_part(&parts) {
                 let roles = match next.component {
-                    Component::Database => {
+                    Component::DATABASE => {
                         let successor = next.pods.iter().find(|pod| pod.name != leader && !pod.outdated);
                         Roles::Primary { pod: leader.clone(), successor: successor.map(|pod| pod.name.clone()) }
                     }
@@ -190,7 +190,7 @@ mod tests {
                 };
                 match step(&parts, next, &roles) {
                     Step::Replace { component, pod, .. } => {
-                        prop_assert!(component != Component::Database || pod != leader || next.pods.len() == 1);
+                        prop_assert!(component != Component::DATABASE || pod != leader || next.pods.len() == 1);
                         prop_assert!(replaced.insert(pod.clone()), "{} was replaced twice", pod);
                         let part = parts.iter_mut().find(|part| part.component == component).unwrap();
                         part.pods.iter_mut().find(|one| one.name == pod).unwrap().outdated = false;

@@ -49,7 +49,7 @@ impl Conditions {
     /// Ready: a task can be written and read through the gateway.
     pub(super) fn serving(&mut self, gateway: Option<&Result<(), String>>, verdicts: &[(Component, Verdict)]) {
         let waiting: Vec<&(Component, Verdict)> = verdicts.iter().filter(|(_, verdict)| verdict.is_err()).collect();
-        let list = waiting.iter().map(|(component, _)| title(*component)).collect::<Vec<_>>().join(",");
+        let list = waiting.iter().map(|(component, _)| component.title()).collect::<Vec<_>>().join(",");
         let details = waiting.iter().filter_map(|(component, verdict)| {
             verdict.as_ref().err().map(|(_, message)| format!("{component}: {message}"))
         });
@@ -164,7 +164,7 @@ impl Conditions {
     }
 
     pub(super) fn component(&mut self, component: Component, verdict: &Verdict) {
-        self.part(&title(component), verdict);
+        self.part(&component.title(), verdict);
     }
 
     fn part(&mut self, title: &str, verdict: &Verdict) {
@@ -194,9 +194,4 @@ impl Conditions {
             self.set("AutoscalingPolicyDegraded", "True", "ToleranceDropped", &message);
         }
     }
-}
-
-fn title(component: Component) -> String {
-    let name = component.name();
-    format!("{}{}", name[..1].to_uppercase(), &name[1..])
 }

@@ -7,7 +7,7 @@ mod spread;
 mod verdict;
 
 use jiff::Timestamp;
-use taskplatform_blueprint::{Component, Draft, Kind, Platform};
+use taskplatform_blueprint::{Component, Draft, Kind, Platform, units};
 use taskplatform_crds::{ApiStatus, GatewayStatus, TaskPlatformStatus, WorkerStatus};
 
 use crate::{
@@ -54,28 +54,28 @@ pub(crate) struct Facts<'a> {
 /// The status of a platform that can be built.
 pub(crate) fn built(facts: &Facts<'_>, now: Timestamp) -> TaskPlatformStatus {
     let Facts { platform, snapshot, observed, .. } = facts;
-    let names = platform.names();
-    let workload = |kind, component| Workload::of(snapshot, kind, &names.component(component));
-    let (database, pooler) =
-        (workload(Kind::StatefulSet, Component::Database), workload(Kind::Deployment, Component::Pooler));
-    let (cache, sessions) =
-        (workload(Kind::StatefulSet, Component::Cache), workload(Kind::StatefulSet, Component::Sessions));
-    let (api, gateway) = (workload(Kind::Deployment, Component::Api), workload(Kind::Deployment, Component::Gateway));
-    let worker = workload(Kind::Deployment, Component::Worker);
-
-    let pods = |component| Pods { pods: snapshot.pods(component).map(|pod| &**pod).collect(), now };
+    let units = units(platform, platform.api_instances(None));
+    let of = |component| {
+        let unit = units.iter().find(|unit| unit.component == component);
+        let workload = unit.map(|unit| Workload::of(snapshot, unit.kind(), &unit.name)).unwrap_or_default();
+        (workload, Pods { pods: snapshot.pods(component).map(|pod| &**pod).collect(), now })
+    };
     let most_lag = i64::try_from(platform.spec().database.max_replica_lag.as_bytes()).unwrap_or(i64::MAX);
     let (patroni, poolers) = (seen(observed.database.as_ref()), seen(observed.poolers.as_ref()));
-    let (cache_seen, sessions_seen) = (seen(observed.cache.as_ref()), seen(observed.sessions.as_ref()));
-    let verdicts: [(Component, Verdict); 7] = [
-        (Component::Database, verdict::of_database(patroni, &database, &pods(Component::Database), most_lag)),
-        (Component::Pooler, verdict::of_poolers(poolers, &pooler, &pods(Component::Pooler))),
-        (Component::Cache, verdict::of_redis(cache_seen, &cache, &pods(Component::Cache))),
-        (Component::Sessions, verdict::of_redis(sessions_seen, &sessions, &pods(Component::Sessions))),
-        (Component::Api, verdict::of_workload(&api, &pods(Component::Api))),
-        (Component::Worker, verdict::of_workload(&worker, &pods(Component::Worker))),
-        (Component::Gateway, verdict::of_workload(&gateway, &pods(Component::Gateway))),
-    ];
+    let (cache, sessions) = (seen(observed.cache.as_ref()), seen(observed.sessions.as_ref()));
+    let verdict = |component| {
+        let (workload, pods) = &of(component);
+        match component {
+            Component::DATABASE => verdict::of_database(patroni, workload, pods, most_lag),
+            Component::POOLER => verdict::of_poolers(poolers, workload, pods),
+            Component::CACHE => verdict::of_redis(cache, workload, pods),
+            Component::SESSIONS => verdict::of_redis(sessions, workload, pods),
+            _ => verdict::of_workload(workload, pods),
+        }
+    };
+    let verdicts: Vec<(Component, Verdict)> =
+        Component::all().map(|component| (component, verdict(component))).collect();
+    let ready = |component| of(component).0.ready();
 
     let rollout = seen(observed.rollout.as_ref()).and_then(|step| step.as_ref().ok()?.as_ref());
     let procedure = rollout.map(|step| procedure::place(platform, rollout::NAME, step.to_string(), now));
@@ -92,7 +92,7 @@ pub(crate) fn built(facts: &Facts<'_>, now: Timestamp) -> TaskPlatformStatus {
         conditions.component(*component, verdict);
     }
     conditions.survives_node_loss(&spread::lost_with_a_node(snapshot, observed));
-    let autoscaler = snapshot.get(Kind::HorizontalPodAutoscaler, &names.component(Component::Api));
+    let autoscaler = snapshot.get(Kind::HorizontalPodAutoscaler, &platform.names().component(Component::API));
     if let Some(autoscaler) = autoscaler {
         conditions.autoscaler(autoscaler, facts.requests_per_second);
     }
@@ -101,17 +101,17 @@ pub(crate) fn built(facts: &Facts<'_>, now: Timestamp) -> TaskPlatformStatus {
         observed_generation: platform.generation(),
         conditions: conditions.list,
         api: Some(ApiStatus {
-            replicas: i32::try_from(api.existing).unwrap_or(i32::MAX),
+            replicas: i32::try_from(of(Component::API).0.existing).unwrap_or(i32::MAX),
             selector: parts::label_selector(platform),
-            ready: api.ready(),
+            ready: ready(Component::API),
         }),
         autoscaler: autoscaler.map(|autoscaler| parts::autoscaler(autoscaler, platform, facts.requests_per_second)),
-        gateway: Some(GatewayStatus { ready: gateway.ready(), address: parts::address(snapshot, platform) }),
-        pooler: Some(parts::pooler(pooler.ready(), poolers)),
-        database: Some(parts::database(database.ready(), patroni, most_lag)),
-        cache: Some(parts::redis(cache.ready(), cache_seen)),
-        sessions: Some(parts::redis(sessions.ready(), sessions_seen)),
-        worker: Some(WorkerStatus { ready: worker.ready() }),
+        gateway: Some(GatewayStatus { ready: ready(Component::GATEWAY), address: parts::address(snapshot, platform) }),
+        pooler: Some(parts::pooler(ready(Component::POOLER), poolers)),
+        database: Some(parts::database(ready(Component::DATABASE), patroni, most_lag)),
+        cache: Some(parts::redis(ready(Component::CACHE), cache)),
+        sessions: Some(parts::redis(ready(Component::SESSIONS), sessions)),
+        worker: Some(WorkerStatus { ready: ready(Component::WORKER) }),
         procedure,
         release: if facts.hold.is_none() {
             Some(RELEASE.to_owned())

@@ -8,8 +8,7 @@ use taskplatform_crds::{
 };
 
 use crate::{
-    keepers::{Poolers, patroni, pgbouncer},
-    redis,
+    keepers::{Poolers, patroni, pgbouncer, redis},
     world::{Child, Snapshot},
 };
 
@@ -138,14 +137,14 @@ fn count(number: usize) -> i32 {
 }
 
 pub(super) fn label_selector(platform: &Platform) -> String {
-    let labels = selector(platform.name(), Component::Api);
+    let labels = selector(platform.name(), Component::API);
     let pairs = labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
     pairs.collect::<Vec<_>>().join(",")
 }
 
 /// Where the gateway answers.
 pub(super) fn address(snapshot: &Snapshot, platform: &Platform) -> String {
-    let name = platform.names().component(Component::Gateway);
+    let name = platform.names().component(Component::GATEWAY);
     let inside = format!("http://{name}.{}.svc", platform.namespace());
     let Some(service) = snapshot.get(Kind::Service, &name) else { return inside };
     let ingress = &service.data["status"]["loadBalancer"]["ingress"][0];

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use taskplatform_blueprint::Component;
 
 use crate::{
-    keepers::{Observed, seen},
-    redis::Health,
+    keepers::{Observed, redis::Health, seen},
     world::Snapshot,
 };
 
@@ -14,12 +13,12 @@ use crate::{
 pub(super) fn lost_with_a_node(snapshot: &Snapshot, observed: &Observed) -> BTreeMap<String, Vec<String>> {
     let mut lost = BTreeMap::new();
     let mut note = |node: &str, what: String| lost.entry(node.to_owned()).or_insert_with(Vec::new).push(what);
-    for component in Component::ALL {
+    for component in Component::all() {
         if let Some((node, pods)) = all_on_one(snapshot, component) {
             note(node, format!("all {pods} pods of {component}"));
         }
     }
-    for (component, health) in [(Component::Cache, &observed.cache), (Component::Sessions, &observed.sessions)] {
+    for (component, health) in [(Component::CACHE, &observed.cache), (Component::SESSIONS, &observed.sessions)] {
         let Some(Ok(health)) = seen(health.as_ref()) else { continue };
         let nodes = nodes_of(snapshot, component);
         for (number, shard) in health.shards.iter().enumerate() {

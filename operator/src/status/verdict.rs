@@ -4,15 +4,15 @@ use jiff::Timestamp;
 use taskplatform_blueprint::{Kind, trouble};
 
 use crate::{
-    keepers::{Poolers, patroni},
-    redis,
+    keepers::{Poolers, patroni, redis},
     world::{Child, Snapshot},
 };
 
 /// How a component is: true, or why not.
 pub(super) type Verdict = Result<String, (&'static str, String)>;
 
-/// A Deployment or StatefulSet in numbers.
+/// A Deployment or StatefulSet in numbers; one that is not there has none.
+#[derive(Default)]
 pub(super) struct Workload {
     pub(super) desired: i64,
     /// Pods that exist, of whatever template.
@@ -27,7 +27,7 @@ pub(super) struct Workload {
 impl Workload {
     pub(super) fn of(snapshot: &Snapshot, kind: Kind, name: &str) -> Self {
         let Some(object) = snapshot.get(kind, name) else {
-            return Self { desired: 0, existing: 0, ready: 0, rolled_out: false, refusal: None };
+            return Self::default();
         };
         let status = |field: &str| object.data["status"][field].as_i64().unwrap_or(0);
         let desired = object.data["spec"]["replicas"].as_i64().unwrap_or(1);

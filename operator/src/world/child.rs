@@ -58,7 +58,7 @@ impl Child {
             uid: object.uid().unwrap_or_default().into(),
             version: object.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default(),
             generation: object.metadata.generation.unwrap_or_default(),
-            component: component.and_then(|name| Component::ALL.into_iter().find(|one| one.name() == name)),
+            component: component.and_then(|name| Component::find(name)),
             owners: owners(&object),
             ends_by: object.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             revision: object.labels().get("controller-revision-hash").map(|revision| revision.as_str().into()),

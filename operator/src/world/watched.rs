@@ -55,7 +55,7 @@ impl Watched {
             // An event has no labels, but the StatefulSet's name ends in its component's.
             Self::Refusal => {
                 let set = object.data["involvedObject"]["name"].as_str()?;
-                let mut names = Component::ALL.into_iter().map(Component::name);
+                let mut names = Component::all().map(Component::name);
                 names.find_map(|name| set.strip_suffix(name)?.strip_suffix('-'))?
             }
             _ => object.labels().get("app.kubernetes.io/instance")?,

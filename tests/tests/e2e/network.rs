@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use kube::ResourceExt;
-use taskplatform_blueprint::ports;
+use taskplatform_blueprint::Endpoint;
 use taskplatform_tests::{cluster, eventually, explained, platform::Platform};
 
 use crate::{shared_platform, turn};
@@ -11,29 +11,29 @@ use crate::{shared_platform, turn};
 /// Those whose images have what it takes to try.
 const CALLERS: [&str; 5] = ["gateway", "pooler", "database", "cache", "sessions"];
 
-const TARGETS: [(&str, i32); 11] = [
-    ("gateway", ports::GATEWAY),
-    ("gateway", ports::GATEWAY_STATUS),
-    ("gateway", ports::GATEWAY_OPERATOR),
-    ("api", ports::API),
-    ("pooler", ports::PGBOUNCER),
-    ("database", ports::POSTGRESQL),
-    ("database", ports::PATRONI),
-    ("cache", ports::REDIS),
-    ("cache", ports::REDIS_BUS),
-    ("sessions", ports::REDIS),
-    ("sessions", ports::REDIS_BUS),
+const TARGETS: [Endpoint; 11] = [
+    Endpoint::GATEWAY,
+    Endpoint::GATEWAY_STATUS,
+    Endpoint::GATEWAY_OPERATOR,
+    Endpoint::API,
+    Endpoint::POOLER,
+    Endpoint::PRIMARY,
+    Endpoint::PATRONI,
+    Endpoint::CACHE,
+    Endpoint::CACHE_BUS,
+    Endpoint::SESSIONS,
+    Endpoint::SESSIONS_BUS,
 ];
 
 /// How busybox' nc says that it gets no connection: somebody refuses it, or nobody answers.
 const REFUSALS: [&str; 2] = ["nc: can't connect", "nc: timed out"];
 
 /// What the platform is made for; anybody may call the gateway, but only the operator asks it whether the platform serves.
-fn is_meant(caller: &str, target: &str, port: i32) -> bool {
+fn is_meant(caller: &str, target: &str, port: u16) -> bool {
     match target {
-        "gateway" => port != ports::GATEWAY_OPERATOR,
+        "gateway" => port != Endpoint::GATEWAY_OPERATOR.port,
         "api" => caller == "gateway",
-        "database" => caller == "database" || caller == "pooler" && port == ports::POSTGRESQL,
+        "database" => caller == "database" || caller == "pooler" && port == Endpoint::PRIMARY.port,
         "cache" | "sessions" => caller == target,
         _ => false,
     }
@@ -51,7 +51,8 @@ async fn a_pod_reaches_what_it_needs_and_nothing_else() -> Result<()> {
 }
 
 async fn try_all(platform: &Platform, caller: &str) -> Result<()> {
-    for (target, port) in TARGETS {
+    for endpoint in TARGETS {
+        let (target, port) = (endpoint.component.name(), endpoint.port);
         let meant = is_meant(caller, target, port);
         // A policy may take a moment to know a pod that is new.
         eventually(&format!("{caller} reaches {target}:{port}: {meant}"), 30, async || {
@@ -66,7 +67,7 @@ async fn try_all(platform: &Platform, caller: &str) -> Result<()> {
 
 /// Whether a pod of one component can connect to one of another, or to another one of its own. Only what nc itself says
 /// of the connection counts: where it could not be run, nobody knows.
-async fn reaches(platform: &Platform, caller: &str, target: &str, port: i32) -> Result<Result<String>> {
+async fn reaches(platform: &Platform, caller: &str, target: &str, port: u16) -> Result<Result<String>> {
     let from = platform.pods(caller).await?.pop().with_context(|| format!("no pod of {caller}"))?.name_any();
     let to = platform.pods(target).await?.into_iter().find(|pod| pod.name_any() != from);
     let address = to.and_then(|pod| pod.status?.pod_ip).with_context(|| format!("no pod of {target} to call"))?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use taskplatform_blueprint::{Facts, Images, Object, blueprint};
+use taskplatform_blueprint::{Facts, Images, Object, PARTS, blueprint};
 
 use super::{
     GROUP, Trial,
@@ -42,12 +42,9 @@ fn used(objects: &[Object]) -> BTreeMap<String, String> {
 async fn pulled(trial: &Trial, image: &str, component: &str) -> Outcome {
     let name = format!("image {image} can be pulled");
     // Each tells something about itself and ends. What it says does not matter: its image is there.
-    let arguments = match component {
-        "gateway" => ["-v"],
-        "api" | "worker" => ["--help"],
-        _ => ["--version"],
-    };
-    let container = json!({"args": arguments});
+    let part = PARTS.iter().find(|part| part.component().name() == component);
+    let arguments = part.map(|part| part.image().trial());
+    let container = json!({"args": Vec::from_iter(arguments)});
     let pod_name = format!("image-{component}");
     match trial.pod(&pod_name, pod(&pod_name, image, container), has_image).await {
         Ok(pod) => {
@@ -66,7 +63,7 @@ async fn pulled(trial: &Trial, image: &str, component: &str) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use taskplatform_blueprint::Platform;
+    use taskplatform_blueprint::{Image, Platform};
 
     #[test]
     fn every_image_is_tried_once() {
@@ -78,10 +75,10 @@ mod tests {
         let facts = Facts::default();
         let images = used(&blueprint(&platform, &facts));
         let expected = [
-            &facts.images.postgres,
-            &facts.images.pgbouncer,
-            &facts.images.redis,
-            &facts.images.gateway,
+            facts.images.get(Image::Postgres),
+            facts.images.get(Image::Pgbouncer),
+            facts.images.get(Image::Redis),
+            facts.images.get(Image::Gateway),
             "example.com/task-api:own",
         ];
         assert_eq!(images.len(), expected.len(), "{images:?}");

@@ -20,7 +20,7 @@ use kube::{
     core::ObjectMeta,
     runtime::wait::await_condition,
 };
-use taskplatform_blueprint::Images;
+use taskplatform_blueprint::Image;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
@@ -98,7 +98,7 @@ async fn attempt(trial: &Trial, cluster: &Cluster, target: &Target) -> Result<Ve
         if let Err(outcome) = trial.admits_pods().await {
             return Ok(vec![outcome]);
         }
-        let redis = images.as_ref().map_or_else(|_| Images::default().redis, |images| images.redis.clone());
+        let redis = images.clone().unwrap_or_default().get(Image::Redis).to_owned();
         let (mut outcomes, network, volumes) = tokio::join!(
             images::check(trial, target, images).boxed(),
             network::check(trial, &redis).boxed(),

@@ -21,11 +21,12 @@ use crate::check::{
 const SIZE: &str = "1Gi";
 
 pub(super) async fn check(trial: &Trial, target: &Target, redis: &str) -> Vec<Outcome> {
-    let classes = storage::wanted(target.platform.spec()).into_keys().enumerate();
+    let classes = storage::wanted(&target.platform).into_keys().enumerate();
     join_all(classes.map(|(number, class)| writable(trial, redis, number, class))).await
 }
 
-async fn writable(trial: &Trial, redis: &str, number: usize, class: Option<&str>) -> Outcome {
+async fn writable(trial: &Trial, redis: &str, number: usize, class: Option<String>) -> Outcome {
+    let class = class.as_deref();
     let of = class.map_or_else(|| "the default class".to_owned(), |class| format!("class {class}"));
     let title = format!("a volume of {of} is made, and can be written");
     let name = format!("volume-{number}");

@@ -8,7 +8,7 @@ use std::{net::IpAddr, time::Duration};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use taskplatform_blueprint::{Component, Platform, credential_keys, dynamic_configuration, ports};
+use taskplatform_blueprint::{Component, Endpoint, Platform, dynamic_configuration};
 use tokio::time::Instant;
 use tracing::info;
 
@@ -102,7 +102,7 @@ fn most_lag(platform: &Platform) -> i64 {
 /// The first member that answers, and what it says; nothing while none does.
 async fn observe<'a>(http: &'a Http, brief: &Brief) -> Option<Result<(Cluster, Patroni<'a>), String>> {
     let authorization = authorization(&brief.credentials)?;
-    let addresses = brief.snapshot.pods(Component::Database).filter_map(|pod| pod.address());
+    let addresses = brief.snapshot.pods(Component::DATABASE).filter_map(|pod| pod.address());
     for address in addresses {
         let patroni = Patroni { http, address, authorization: authorization.clone() };
         if let Ok(cluster) = patroni.observe().await {
@@ -153,7 +153,7 @@ impl Patroni<'_> {
                 self.send(Method::PATCH, self.address, "config", Some(change), TIMEOUT, action).await.map(drop)
             }
             Step::Restart { pod, pending } => {
-                let mut pods = brief.snapshot.pods(Component::Database);
+                let mut pods = brief.snapshot.pods(Component::DATABASE);
                 match pods.find(|child| *child.name == **pod).and_then(|child| child.address()) {
                     Some(address) => self.restart(address, pending).await,
                     None => Ok(()),
@@ -197,10 +197,11 @@ impl Patroni<'_> {
 }
 
 fn url(address: IpAddr, path: &str) -> String {
-    format!("http://{}/{path}", std::net::SocketAddr::new(address, u16::try_from(ports::PATRONI).unwrap_or_default()))
+    format!("http://{}/{path}", Endpoint::PATRONI.at(address))
 }
 
 fn authorization(credentials: &Credentials) -> Option<String> {
-    let password = credentials.get(credential_keys::PATRONI)?;
-    Some(format!("Basic {}", STANDARD.encode(format!("patroni:{password}"))))
+    let login = Endpoint::PATRONI.login?;
+    let (user, password) = (login.user, credentials.get(login.password)?);
+    Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
 }

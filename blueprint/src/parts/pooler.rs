@@ -1,0 +1,255 @@
+//! PgBouncer: two databases, one that writes and one that reads.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+use taskplatform_crds::{Duration, PoolMode};
+
+use super::{CredentialFile, Part, Proposal, Share, api, worker};
+use crate::{
+    Code, Component, Draft, Facts, Finding, Level, Object, Platform, Unit,
+    endpoints::{Endpoint, Login, Outsider},
+    findings,
+    images::Image,
+    object::Kind,
+    pod,
+    pod::Template,
+    selector,
+    unit::Workload,
+};
+
+impl Component {
+    /// PgBouncer.
+    pub const POOLER: Self = Self::new("pooler");
+}
+
+impl Endpoint {
+    /// PgBouncer: the database `tasks` writes, `tasks_ro` reads.
+    pub const POOLER: Self = Self {
+        component: Component::POOLER,
+        name: "pgbouncer",
+        port: 6432,
+        service: "",
+        open_to: &[],
+        login: Endpoint::PRIMARY.login,
+    };
+
+    /// PgBouncer's console on each of its pods.
+    pub const POOLER_CONSOLE: Self = Self {
+        open_to: &[Outsider::Operator],
+        login: Some(Login { user: "pgbouncer", password: "pooler-password" }),
+        ..Self::POOLER
+    };
+}
+
+/// PgBouncer's users.
+const USERLIST: CredentialFile = CredentialFile {
+    key: "userlist.txt",
+    text: |password| {
+        let logins = [Endpoint::POOLER.login, Endpoint::POOLER_CONSOLE.login].into_iter().flatten();
+        logins
+            .map(|login| format!("\"{}\" \"{}\"\n", login.user, password(login.password)))
+            .collect::<Vec<_>>()
+            .concat()
+    },
+};
+
+const COMPONENT: Component = Component::POOLER;
+
+/// PgBouncer.
+pub(super) struct Pooler;
+
+impl Part for Pooler {
+    fn component(&self) -> Component {
+        COMPONENT
+    }
+
+    fn units(&self, platform: &Draft, _: i32) -> Vec<Unit> {
+        vec![unit(platform)]
+    }
+
+    fn objects(&self, platform: &Platform, facts: &Facts) -> Vec<Object> {
+        let name = platform.names().component(COMPONENT);
+        let configuration = json!({"pgbouncer.ini": configuration(platform)});
+        let service = json!({"spec": {
+            "type": "ClusterIP",
+            "selector": selector(platform.name(), COMPONENT),
+            "ports": [Endpoint::POOLER.service_port()],
+        }});
+        vec![
+            Object::new(platform, COMPONENT, Kind::ConfigMap, &name, json!({"data": configuration})),
+            Object::new(platform, COMPONENT, Kind::Service, &name, service),
+            deployment(platform, facts, &configuration),
+        ]
+    }
+
+    fn endpoints(&self) -> &'static [Endpoint] {
+        &[Endpoint::POOLER, Endpoint::POOLER_CONSOLE]
+    }
+
+    fn calls(&self) -> &'static [Endpoint] {
+        &[Endpoint::PRIMARY, Endpoint::REPLICAS]
+    }
+
+    fn image(&self) -> Image {
+        Image::Pgbouncer
+    }
+
+    fn passwords(&self) -> &'static [&'static str] {
+        &["pooler-password"]
+    }
+
+    fn credential_files(&self) -> &'static [CredentialFile] {
+        &[USERLIST]
+    }
+
+    fn errors(&self, platform: &Draft) -> Vec<Finding> {
+        client_connections(platform).into_iter().collect()
+    }
+
+    fn warnings(&self, platform: &Draft) -> Vec<Finding> {
+        findings::single_pod("spec.pooler.replicas", "the pooler", unit(platform).pods).into_iter().collect()
+    }
+
+    fn proposal(&self, _: &Level, share: Share) -> Proposal {
+        share.small()
+    }
+}
+
+fn unit(platform: &Draft) -> Unit {
+    let pooler = &platform.spec().pooler;
+    Unit {
+        component: COMPONENT,
+        name: platform.names().component(COMPONENT),
+        workload: Workload::Deployment,
+        pods: pooler.replicas.get(),
+        resources: pooler.resources,
+        storage: None,
+    }
+}
+
+fn deployment(platform: &Platform, facts: &Facts, configuration: &Value) -> Object {
+    let unit = unit(platform);
+    let template = Template {
+        service_account: None,
+        // The image's stop signal makes PgBouncer finish the running transactions.
+        grace_period_seconds: 60,
+        labels: &[],
+        configuration: &[configuration],
+        container: json!({
+            "name": "pgbouncer",
+            "image": facts.images.get(Image::Pgbouncer),
+            "ports": [Endpoint::POOLER.container_port()],
+            "readinessProbe": {"tcpSocket": {"port": "pgbouncer"}, "periodSeconds": 2, "timeoutSeconds": 2},
+            "livenessProbe": {"tcpSocket": {"port": "pgbouncer"}, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
+            "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
+            "resources": pod::resources(unit.resources),
+            "securityContext": pod::security_context(),
+            "volumeMounts": [
+                {"name": "configuration", "mountPath": "/etc/pgbouncer", "readOnly": true},
+                {"name": "credentials", "mountPath": "/etc/pgbouncer-credentials", "readOnly": true},
+                {"name": "tmp", "mountPath": "/tmp"},
+            ],
+        }),
+        volumes: vec![
+            json!({"name": "configuration", "configMap": {"name": unit.name}}),
+            pod::secret_volume(platform, "credentials", USERLIST.key),
+            json!({"name": "tmp", "emptyDir": {}}),
+        ],
+    };
+    pod::deployment(platform, &unit, &1.into(), template)
+}
+
+/// Server connections that all poolers together open at most to one database.
+pub(crate) fn server_connections(platform: &Draft) -> i32 {
+    let pooler = &platform.spec().pooler;
+    pooler.replicas.get() * (pooler.default_pool_size.get() + pooler.reserve_pool_size.get())
+}
+
+fn configuration(platform: &Platform) -> String {
+    let pooler = &platform.spec().pooler;
+    let primary = Endpoint::PRIMARY.host(platform);
+    // Without replicas the primary serves the reads.
+    let reads = if platform.spec().database.read_replicas.get() > 0 {
+        Endpoint::REPLICAS.host(platform)
+    } else {
+        primary.clone()
+    };
+    let pool_mode = match pooler.pool_mode {
+        PoolMode::Session => "session",
+        PoolMode::Transaction => "transaction",
+    };
+    let settings: [(&str, String); 31] = [
+        ("listen_addr", "*".into()),
+        ("listen_port", Endpoint::POOLER.port.to_string()),
+        ("unix_socket_dir", "/tmp".into()),
+        ("auth_type", "scram-sha-256".into()),
+        ("auth_file", format!("/etc/pgbouncer-credentials/{}", USERLIST.key)),
+        ("admin_users", "pgbouncer".into()),
+        ("pool_mode", pool_mode.into()),
+        ("default_pool_size", pooler.default_pool_size.to_string()),
+        ("min_pool_size", pooler.min_pool_size.to_string()),
+        ("reserve_pool_size", pooler.reserve_pool_size.to_string()),
+        ("reserve_pool_timeout", seconds(pooler.reserve_pool_timeout)),
+        ("max_client_conn", pooler.max_client_connections.to_string()),
+        ("server_lifetime", seconds(pooler.server_lifetime)),
+        ("server_idle_timeout", seconds(pooler.server_idle_timeout)),
+        ("server_connect_timeout", seconds(pooler.server_connect_timeout)),
+        ("server_login_retry", seconds(pooler.server_login_retry)),
+        ("query_timeout", seconds(pooler.query_timeout)),
+        ("query_wait_timeout", seconds(pooler.query_wait_timeout)),
+        ("client_idle_timeout", seconds(pooler.client_idle_timeout)),
+        ("client_login_timeout", seconds(pooler.client_login_timeout)),
+        // Named statements survive transaction pooling.
+        ("max_prepared_statements", "200".into()),
+        ("ignore_startup_parameters", "extra_float_digits,options".into()),
+        // A server that is cut off is given up within twenty seconds, not hours.
+        ("tcp_keepalive", "1".into()),
+        ("tcp_keepidle", "5".into()),
+        ("tcp_keepintvl", "5".into()),
+        ("tcp_keepcnt", "3".into()),
+        ("tcp_user_timeout", "15000".into()),
+        // After a failover, connections to the former primary go as soon as their transaction ends.
+        ("server_fast_close", "1".into()),
+        ("log_connections", "0".into()),
+        ("log_disconnections", "0".into()),
+        ("stats_period", "60".into()),
+    ];
+    let mut ini = String::from("[databases]\n");
+    for (database, host) in [("tasks", primary), ("tasks_ro", reads)] {
+        let _ = writeln!(ini, "{database} = host={host} port={} dbname=tasks", Endpoint::PRIMARY.port);
+    }
+    ini.push_str("\n[pgbouncer]\n");
+    for (name, value) in settings {
+        let _ = writeln!(ini, "{name} = {value}");
+    }
+    ini
+}
+
+/// PgBouncer reads seconds, and fractions of them.
+fn seconds(duration: Duration) -> String {
+    std::time::Duration::from(duration).as_secs_f64().to_string()
+}
+
+/// The connections of the API at its largest, against what the poolers accept.
+fn client_connections(platform: &Draft) -> Option<Finding> {
+    let spec = platform.spec();
+    let (instances, workers) = (spec.scaling.max_instances.get(), spec.worker.replicas.get());
+    let needed = instances * api::CONNECTIONS + workers * worker::CONNECTIONS;
+    let accepted = spec.pooler.replicas.get().saturating_mul(spec.pooler.max_client_connections.get());
+    if needed <= accepted {
+        return None;
+    }
+    let each = spec.pooler.max_client_connections.get();
+    let poolers = (needed + each - 1) / each;
+    Some(Finding::new(
+        Code::ClientConnections,
+        "spec.pooler.maxClientConnections",
+        format!(
+            "{instances} instances of the API and {workers} workers may hold {needed} connections ({} an instance, {} a worker), but the poolers accept {accepted}",
+            api::CONNECTIONS,
+            worker::CONNECTIONS
+        ),
+        format!("raise it, run {poolers} poolers, or lower scaling.maxInstances"),
+    ))
+}

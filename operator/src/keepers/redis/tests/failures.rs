@@ -1,0 +1,177 @@
+//! What a cluster lives through, against real servers.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    servers::{PASSWORD, Servers, eventually, no_redis},
+    shape::{THREE, assert_shape, assert_spread, masters, pod},
+};
+use crate::keepers::redis::{State, reconcile};
+
+#[tokio::test]
+async fn a_pod_comes_back_with_another_address() {
+    if no_redis() {
+        return;
+    }
+    let mut servers = Servers::start(6, 3).await;
+    let (health, _) = servers.heal(&THREE).await;
+    servers.write_keys(200).await;
+    for restarted in [pod(&health.shards[0].replicas[0].pod), masters(&health)[1]] {
+        servers.restart([restarted]).await;
+        let (health, took) = servers.heal(&THREE).await;
+        println!("pod {restarted} back under another address: healthy in {took:.1?}");
+        assert_shape(&health, &THREE);
+        assert_eq!(servers.lost_keys(200).await, Vec::<usize>::new());
+    }
+}
+
+#[tokio::test]
+async fn all_pods_come_back_at_once_with_other_addresses() {
+    if no_redis() {
+        return;
+    }
+    let mut servers = Servers::start_with_timeout(6, 3, 5000).await;
+    servers.heal(&THREE).await;
+    servers.write_keys(2000).await;
+    servers.restart(0..6).await;
+    let (health, took) = servers.heal(&THREE).await;
+    println!("all pods back under other addresses: healthy in {took:.1?}");
+    assert_shape(&health, &THREE);
+    assert_eq!(servers.lost_keys(2000).await, Vec::<usize>::new());
+}
+
+#[tokio::test]
+async fn lost_volumes_are_refilled() {
+    if no_redis() {
+        return;
+    }
+    let mut servers = Servers::start(6, 3).await;
+    let (health, _) = servers.heal(&THREE).await;
+    servers.write_keys(200).await;
+    let replica = pod(&health.shards[0].replicas[0].pod);
+    servers.lose_volume([replica]).await;
+    let (health, took) = servers.heal(&THREE).await;
+    println!("a replica's volume lost: healthy in {took:.1?}");
+    assert_shape(&health, &THREE);
+
+    let master = masters(&health)[1];
+    servers.lose_volume([master]).await;
+    let (health, took) = servers.heal(&THREE).await;
+    println!("a master's volume lost: healthy in {took:.1?}");
+    assert_shape(&health, &THREE);
+    assert_eq!(servers.lost_keys(200).await, Vec::<usize>::new());
+    let nodes: String = servers.ask(0, "CLUSTER NODES").await;
+    assert_eq!(nodes.lines().count(), 6, "the dead ids are forgotten: {nodes}");
+}
+
+#[tokio::test]
+async fn replicas_take_over_where_most_masters_lost_their_volumes() {
+    if no_redis() {
+        return;
+    }
+    let mut servers = Servers::start(6, 3).await;
+    let (health, _) = servers.heal(&THREE).await;
+    servers.write_keys(200).await;
+    servers.lose_volume(masters(&health).into_iter().take(2)).await;
+    let (health, took) = servers.heal(&THREE).await;
+    println!("two of three masters' volumes lost: healthy in {took:.1?}");
+    assert_shape(&health, &THREE);
+    assert_eq!(servers.lost_keys(200).await, Vec::<usize>::new());
+}
+
+#[tokio::test]
+async fn a_shard_that_lost_every_copy_is_served_anew() {
+    if no_redis() {
+        return;
+    }
+    let mut servers = Servers::start(6, 3).await;
+    let (health, _) = servers.heal(&THREE).await;
+    servers.write_keys(200).await;
+    let shard = &health.shards[0];
+    let (master, replica) = (pod(&shard.master), pod(&shard.replicas[0].pod));
+    servers.kill(master);
+    servers.kill(replica);
+    let health = reconcile(&servers.pods(), &THREE, PASSWORD).await.expect("reconciled");
+    let State::Degraded { message } = &health.state else { panic!("{health:#?}") };
+    assert!(message.contains("0-5461") && message.contains("PersistentVolumeClaim"), "{message}");
+    assert_eq!(health.slots_assigned, 16384 - 5462);
+
+    servers.lose_volume([master]).await;
+    let start = Instant::now();
+    let health = loop {
+        let health = reconcile(&servers.pods(), &THREE, PASSWORD).await.expect("reconciled");
+        if !matches!(health.state, State::Working { .. }) || start.elapsed() > Duration::from_secs(30) {
+            break health;
+        }
+    };
+    assert!(matches!(health.state, State::Degraded { .. }), "the replica may still come back: {health:#?}");
+    assert_eq!(health.slots_assigned, 16384 - 5462);
+
+    servers.lose_volume([replica]).await;
+    let (health, took) = servers.heal(&THREE).await;
+    println!("a whole shard lost: served anew in {took:.1?}");
+    assert_shape(&health, &THREE);
+    let lost = servers.lost_keys(200).await.len();
+    assert!((30..110).contains(&lost), "a third of the keys, no more: {lost}");
+}
+
+#[tokio::test]
+async fn a_master_that_fails_is_replaced_and_comes_back_as_replica() {
+    if no_redis() {
+        return;
+    }
+    let mut servers = Servers::start(6, 3).await;
+    let (health, _) = servers.heal(&THREE).await;
+    servers.write_keys(100).await;
+    let master = masters(&health)[0];
+    servers.kill(master);
+    let start = Instant::now();
+    eventually("the replica serves", Duration::from_secs(20), async || {
+        let health = reconcile(&servers.pods(), &THREE, PASSWORD).await.expect("reconciled");
+        health.slots_assigned == 16384 && matches!(health.state, State::Degraded { .. })
+    })
+    .await;
+    println!("failover after {:.1?}", start.elapsed());
+    assert_eq!(servers.lost_keys(100).await, Vec::<usize>::new());
+    servers.restart([master]).await;
+    let (health, _) = servers.heal(&THREE).await;
+    assert_shape(&health, &THREE);
+    assert_spread(&health, 3);
+}
+
+#[tokio::test]
+async fn the_images_scripts_hand_over_and_tell_readiness() {
+    if no_redis() {
+        return;
+    }
+    let mut servers = Servers::start(6, 3).await;
+    let (ready, why) = servers.script(0, "redis-ready");
+    assert!(!ready && why.contains("cluster_state is fail"), "no cluster yet: {why}");
+    let (health, _) = servers.heal(&THREE).await;
+    servers.write_keys(100).await;
+    for pod in 0..6 {
+        let (ready, why) = servers.script(pod, "redis-ready");
+        assert!(ready, "pod {pod}: {why}");
+    }
+    let (master, replica) = (masters(&health)[0], pod(&health.shards[0].replicas[0].pod));
+    let start = Instant::now();
+    assert!(servers.script(master, "redis-pre-stop").0);
+    println!("handed over in {:.1?}", start.elapsed());
+    assert!(servers.ask::<String>(master, "INFO replication").await.contains("role:slave"));
+    assert!(servers.ask::<String>(replica, "INFO replication").await.contains("role:master"));
+
+    // It is a replica now, whose master goes away without a word: not ready, and nothing to hand over.
+    servers.kill(replica);
+    eventually("the link is down", Duration::from_secs(5), async || !servers.script(master, "redis-ready").0).await;
+    assert!(servers.script(replica, "redis-pre-stop").0, "the hook never fails");
+    servers.restart([replica]).await;
+    servers.heal(&THREE).await;
+
+    // A fresh node that the cluster has not taken in is not ready.
+    servers.lose_volume([replica]).await;
+    let (ready, why) = servers.script(replica, "redis-ready");
+    assert!(!ready, "{why}");
+    servers.heal(&THREE).await;
+    assert!(servers.script(replica, "redis-ready").0);
+    assert_eq!(servers.lost_keys(100).await, Vec::<usize>::new());
+}
