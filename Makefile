@@ -7,7 +7,7 @@ TEST_GATEWAY_PORT ?= 8081
 export CACHE CARGO_TARGET_DIR CLUSTER GATEWAY_PORT TEST_GATEWAY_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help up down clean test lint images operator crds bundle bench bench-api fuzz
+.PHONY: help up down clean test lint images operator crds bundle bench bench-api bench-scale fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -44,6 +44,9 @@ bench: ## time from apply to Ready, and what the operator takes
 
 bench-api: ## the task API beside the baseline that it replaces (25 min; bench/api.sh --quick: 3 min)
 	@bench/api.sh
+
+bench-scale: ## a thousand platforms, beside a plain client that creates the same objects (20 min)
+	@bench/scale.sh
 
 fuzz: ## what the task API answers, against its OpenAPI document
 	@dev/fuzz-api.sh
