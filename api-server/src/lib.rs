@@ -101,7 +101,7 @@ impl App {
             store,
             sessions,
             passwords: Passwords::default(),
-            cursors: Cursors::new(&config.signing_key),
+            cursors: Cursors::new(&config.signing_key, config.signing_key_former.as_deref()),
             metrics,
             readiness: Readiness::default(),
             places: Places::new(config.max_in_flight),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 
-use crate::{Component, Draft};
+use crate::{Component, Draft, Facts};
 
 /// Where a part answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Login {
     pub user: &'static str,
     /// The key of the password in the platform's credentials.
     pub password: &'static str,
+    /// Whether another user, of this name with `_2`, has every second password: where a user can have one only.
+    pub alternates: bool,
 }
 
 impl Endpoint {
@@ -65,8 +67,8 @@ impl Endpoint {
     }
 
     /// A URL of it, with the password from a variable of the container.
-    pub(crate) fn url(&self, platform: &Draft, scheme: &str, password_variable: &str) -> String {
-        let user = self.login.map_or("", |login| login.user);
+    pub(crate) fn url(&self, platform: &Draft, facts: &Facts, scheme: &str, password_variable: &str) -> String {
+        let user = self.login.map(|login| login.user_at(facts.version(login.password))).unwrap_or_default();
         format!("{scheme}://{user}:$({password_variable})@{}:{}", self.host(platform), self.port)
     }
 }

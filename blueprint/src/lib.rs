@@ -22,17 +22,13 @@ mod unit;
 
 pub use component::Component;
 pub use cost::{Capacity, ComponentCost, Estimate, LEVELS, Level, NodePrice, PriceBook, Unpriced, estimate};
-pub use credentials::{
-    complete as complete_credentials, is_derived as is_derived_credential, owner as credential_owner,
-};
+pub use credentials::{Credentials, Versions, keys as credential_keys, owner as credential_owner};
 pub use endpoints::{Endpoint, Login, Outsider};
 pub use findings::{Code, Finding, InvalidNodes, Node, Nodes, Severity, UnknownCode, findings, fixed_instances};
 pub use fingerprint::Fingerprint;
 pub use images::{Image, Images};
 pub use object::{Kind, MANAGED_BY, Object, labels, selector};
-pub use parts::{
-    Band, CredentialFile, PARTS, Part, Passwords, Proposal, RedisCluster, Share, bands, dynamic_configuration,
-};
+pub use parts::{Band, CredentialFile, PARTS, Part, Proposal, RedisCluster, Share, bands, dynamic_configuration};
 pub use plan::{Action, Change, Effect, FieldChange, SettingChange, Totals, differences, in_a_line, plan, settings};
 pub use platform::{CustomMetric, Draft, Facts, Invalid, Names, Platform, REQUESTS_PER_SECOND};
 pub use pod::{pod_security_context, security_context};

@@ -6,7 +6,7 @@ use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta:
 use kube::{Resource, ResourceExt};
 use taskplatform_crds::{Count, TaskPlatform, TaskPlatformSpec, TaskPlatformStatus};
 
-use crate::{Component, Finding, Images, Unit, findings};
+use crate::{Component, Finding, Images, Unit, Versions, findings};
 
 /// A TaskPlatform of which nobody knows yet whether it can be built.
 #[derive(Clone, Debug)]
@@ -187,6 +187,8 @@ pub struct Facts {
     pub operator_namespace: String,
     /// The instances of the API that run: they stay where the spec does not say how many.
     pub api_instances: Option<i32>,
+    /// How often each password was changed.
+    pub versions: Versions,
     /// Pods that units keep although the spec wants fewer, by the units' names: those beyond it still have what nobody else has.
     pub kept_pods: BTreeMap<String, i32>,
 }
@@ -199,12 +201,18 @@ impl Default for Facts {
             requests_per_second: true,
             operator_namespace: "taskplatform-system".to_owned(),
             api_instances: None,
+            versions: Versions::new(),
             kept_pods: BTreeMap::new(),
         }
     }
 }
 
 impl Facts {
+    /// How often a password was changed.
+    pub(crate) fn version(&self, key: &str) -> u32 {
+        self.versions.get(key).copied().unwrap_or_default()
+    }
+
     /// How many pods of a unit run.
     pub fn pods(&self, unit: &Unit) -> i32 {
         self.kept_pods.get(&unit.name).copied().unwrap_or_default().max(unit.pods)

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use taskplatform_crds::{Cpu, Resources, Storage};
 
-use crate::{Component, Object, Platform, Unit, labels, object::Kind, selector};
+use crate::{Component, Facts, Object, Platform, Unit, credentials::slot, labels, object::Kind, selector};
 
 /// The user and group that every image runs as.
 const USER: i64 = 10001;
@@ -146,10 +146,19 @@ pub(crate) fn resources(resources: Resources) -> Value {
 }
 
 /// An environment variable from the platform's credentials.
-pub(crate) fn secret_env(platform: &Platform, variable: &str, key: &str) -> Value {
+pub(crate) fn secret_env(platform: &Platform, facts: &Facts, variable: &str, key: &str) -> Value {
     json!({
         "name": variable,
-        "valueFrom": {"secretKeyRef": {"name": platform.names().credentials(), "key": key}},
+        "valueFrom": {"secretKeyRef": {"name": platform.names().credentials(), "key": slot(key, facts.version(key))}},
+    })
+}
+
+/// An environment variable from the platform's credentials, with the password before; there is none when that is not admitted any more.
+pub(crate) fn former_secret_env(platform: &Platform, facts: &Facts, variable: &str, key: &str) -> Value {
+    let slot = slot(key, facts.version(key).saturating_sub(1));
+    json!({
+        "name": variable,
+        "valueFrom": {"secretKeyRef": {"name": platform.names().credentials(), "key": slot, "optional": true}},
     })
 }
 

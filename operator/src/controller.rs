@@ -21,13 +21,13 @@ use kube::{
     },
 };
 use serde_json::json;
-use taskplatform_blueprint::{Component, Draft, Facts, MANAGED_BY, Platform, Unit, blueprint, units};
+use taskplatform_blueprint::{Component, Credentials, Draft, Facts, MANAGED_BY, Platform, Unit, blueprint, units};
 use taskplatform_crds::TaskPlatform;
 use tokio::{sync::watch, time::Instant};
 use tracing::{debug, warn};
 
 use crate::{
-    apply::{Applied, Applier, credentials, credentials::Credentials, ending, predecessor},
+    apply::{Applied, Applier, Failure, credentials, ending, predecessor},
     config::Config,
     describe,
     keepers::{Brief, Keepers},
@@ -248,7 +248,7 @@ fn validate(platform: &TaskPlatform, draft: Draft) -> Result<Platform, String> {
 
 async fn build(found: &Found, platform: Arc<Platform>, snapshot: Snapshot, context: &Context) -> Result<Action, Error> {
     let hold = hold(found, &platform, context);
-    let facts = facts(&platform, &snapshot, context).await;
+    let mut facts = facts(&platform, &snapshot, context).await;
     if hold.is_none() {
         ending::prepare(&context.client, &platform, found.meta()).await?;
         begin_with_instances(&platform, &facts, context).await?;
@@ -263,17 +263,20 @@ async fn build(found: &Found, platform: Arc<Platform>, snapshot: Snapshot, conte
     let credentials =
         credentials::complete(&context.client, &platform, secret, known.as_ref(), &snapshot).await.map(Arc::new)?;
     remember_credentials(&platform, &credentials, context);
+    facts.versions = credentials.versions();
 
-    let Applied { snapshot, failures } = match hold {
+    let Applied { snapshot, mut failures } = match hold {
         None => context.applier.apply(&platform, snapshot, &blueprint(&platform, &facts)).await,
         Some(_) => Applied { snapshot, failures: Vec::new() },
     };
+    failures.extend(credentials.refused().map(|key| Failure::of_password(&platform, key)));
     let may_act = hold != Some(Hold::Paused);
     let observed = context.keepers.tend(Brief {
         platform: Arc::clone(&platform),
         credentials,
         snapshot: snapshot.clone(),
         may_act,
+        is_applied: hold.is_none() && failures.is_empty(),
     });
     // What was told before holds until every keeper of an operator that has just begun has looked.
     if observed.is_complete() || platform.status().is_none_or(|status| !status::is_true(status, "Ready")) {

@@ -93,6 +93,11 @@ pub struct Args {
     #[arg(long, env = "SIGNING_KEY", hide_env_values = true)]
     pub signing_key: Option<String>,
 
+    /// The key before, while instances move to another: what it signed is taken, and it signs for this instance's first 10 minutes, so that
+    /// instances that know only the one before can read it
+    #[arg(long, env = "SIGNING_KEY_FORMER", hide_env_values = true)]
+    pub signing_key_former: Option<String>,
+
     /// RabbitMQ that is told of every change of a task: amqp://…; without it no event is kept. Needs PostgreSQL, and a worker
     #[arg(long, global = true, env = "AMQP_URL", hide_env_values = true)]
     pub amqp_url: Option<String>,

@@ -60,6 +60,8 @@ pub struct Config {
     pub cache_local_ttl: Duration,
     /// Signs cursors.
     pub signing_key: Vec<u8>,
+    /// The one before, while instances move to another.
+    pub signing_key_former: Option<Vec<u8>>,
     /// How many requests are worked on at once; by the number of cores without.
     pub max_in_flight: Option<NonZeroU32>,
     /// How many connections are served at once.
@@ -162,6 +164,7 @@ impl Args {
             cache_local_bytes: self.cache_local_bytes,
             cache_local_ttl: self.cache_local_ttl,
             signing_key,
+            signing_key_former: self.signing_key_former.filter(|key| !key.is_empty()).map(String::into_bytes),
             max_in_flight: self.max_in_flight,
             max_connections: self.max_connections,
         })

@@ -19,8 +19,8 @@ pub(crate) mod postgresql {
 use taskplatform_crds::{Cpu, Resources, Size};
 
 use crate::{
-    Component, Draft, Effect, Facts, Finding, Level, Object, Platform, Unit, endpoints::Endpoint, findings::Nodes,
-    images::Image, network, pod,
+    Component, Credentials, Draft, Effect, Facts, Finding, Level, Object, Platform, Unit, endpoints::Endpoint,
+    findings::Nodes, images::Image, network, pod,
 };
 
 /// The parts, what others depend on first.
@@ -100,16 +100,13 @@ pub trait Part: Sync {
     fn proposal(&self, level: &Level, share: Share) -> Proposal;
 }
 
-/// The passwords by their keys.
-pub type Passwords<'a> = dyn Fn(&str) -> String + 'a;
-
 /// A file of the platform's credentials.
 #[derive(Clone, Copy, Debug)]
 pub struct CredentialFile {
     /// Its key in the Secret.
     pub key: &'static str,
-    /// What is in it, of the passwords by their keys.
-    pub text: fn(&Passwords<'_>) -> String,
+    /// What is in it.
+    pub text: fn(&Credentials) -> String,
 }
 
 /// The part of what the plan's machines have that there is room for.

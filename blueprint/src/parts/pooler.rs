@@ -37,7 +37,7 @@ impl Endpoint {
     /// PgBouncer's console on each of its pods.
     pub const POOLER_CONSOLE: Self = Self {
         open_to: &[Outsider::Operator],
-        login: Some(Login { user: "pgbouncer", password: "pooler-password" }),
+        login: Some(Login { user: "pgbouncer", password: "pooler-password", alternates: true }),
         ..Self::POOLER
     };
 }
@@ -45,10 +45,11 @@ impl Endpoint {
 /// PgBouncer's users.
 const USERLIST: CredentialFile = CredentialFile {
     key: "userlist.txt",
-    text: |password| {
+    text: |credentials| {
         let logins = [Endpoint::POOLER.login, Endpoint::POOLER_CONSOLE.login].into_iter().flatten();
         logins
-            .map(|login| format!("\"{}\" \"{}\"\n", login.user, password(login.password)))
+            .flat_map(|login| credentials.users(login))
+            .map(|(user, password)| format!("\"{user}\" \"{password}\"\n"))
             .collect::<Vec<_>>()
             .concat()
     },
@@ -185,7 +186,7 @@ fn configuration(platform: &Platform) -> String {
         ("unix_socket_dir", "/tmp".into()),
         ("auth_type", "scram-sha-256".into()),
         ("auth_file", format!("/etc/pgbouncer-credentials/{}", USERLIST.key)),
-        ("admin_users", "pgbouncer".into()),
+        ("admin_users", "pgbouncer, pgbouncer_2".into()),
         ("pool_mode", pool_mode.into()),
         ("default_pool_size", pooler.default_pool_size.to_string()),
         ("min_pool_size", pooler.min_pool_size.to_string()),

@@ -89,7 +89,7 @@ fn unit(platform: &Draft) -> Unit {
 
 fn container(platform: &Platform, facts: &Facts) -> Value {
     let mut environment = api::process_environment();
-    environment.extend(api::database_environment(platform));
+    environment.extend(api::database_environment(platform, facts));
     json!({
         "name": "worker",
         "image": api::image(platform, facts),

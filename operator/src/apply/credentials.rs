@@ -1,9 +1,8 @@
-//! The platform's passwords: made once, never replaced, never printed.
+//! The platform's passwords: made once, changed when a person changes them, never printed.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
@@ -12,9 +11,7 @@ use kube::{
 };
 use rand::{RngExt, distr::Alphanumeric};
 use serde_json::json;
-use taskplatform_blueprint::{
-    Component, Draft, MANAGED_BY, Platform, complete_credentials, credential_owner, is_derived_credential,
-};
+use taskplatform_blueprint::{Component, Credentials, Draft, MANAGED_BY, Platform, credential_keys, credential_owner};
 use tracing::warn;
 
 use crate::{status::RELEASE, world::Snapshot};
@@ -45,9 +42,6 @@ impl Error {
         matches!(self, Self::Lost { .. } | Self::Taken { .. })
     }
 }
-
-/// The platform's credentials, by key.
-pub(crate) type Credentials = BTreeMap<String, String>;
 
 /// The Secret as it is.
 pub(crate) async fn find(client: &Client, platform: &Platform) -> Result<Option<Secret>, Error> {
@@ -82,35 +76,55 @@ pub(crate) async fn complete(
         .is_none_or(|secret| secret.annotations().get(COMPLETED_BY).is_some_and(|release| release == RELEASE));
     let missing = missing(&existing, known.map(|known| &**known), |part| was_complete && has_begun(snapshot, part))
         .map_err(|missing| Error::Lost { name: name.clone(), missing: missing.join(", ") })?;
-    let mut credentials = existing;
     let is_owned = found.as_ref().is_some_and(|secret| !secret.owner_references().is_empty());
     if found.is_none() || !missing.is_empty() || !was_complete || is_owned {
         write(client, platform, found.as_ref(), &missing).await?;
-        credentials.extend(missing);
     }
-    Ok(credentials)
+    Ok(existing.with(missing))
 }
 
-/// What is to be added: what was known before, and new passwords for parts that have not begun. The keys that are lost, else.
+/// What is to be added or changed: what was known before, new passwords for parts that have not begun, and what a person wishes. The keys
+/// that are lost, else.
 fn missing(
     existing: &Credentials,
     known: Option<&Credentials>,
     has_begun: impl Fn(Component) -> bool,
 ) -> Result<BTreeMap<String, String>, Vec<String>> {
-    let mut base = existing.clone();
-    for (key, value) in known.into_iter().flatten().filter(|(key, _)| !is_derived_credential(key)) {
-        base.entry(key.clone()).or_insert_with(|| value.clone());
-    }
-    let mut missing = complete_credentials(&base, password);
-    let lost: BTreeSet<&String> = missing
-        .keys()
-        .filter(|key| !is_derived_credential(key) && credential_owner(key).is_some_and(&has_begun))
+    let base = known.map_or_else(|| existing.clone(), |known| existing.clone().or(known));
+    let lost: Vec<String> = credential_keys()
+        .filter(|key| base.wish(key).is_none() && base.current(key).is_none())
+        .filter(|key| credential_owner(key).is_some_and(&has_begun))
+        .map(str::to_owned)
         .collect();
     if !lost.is_empty() {
-        return Err(lost.into_iter().cloned().collect());
+        return Err(lost);
     }
-    missing.extend(base.into_iter().filter(|(key, _)| !existing.contains_key(key)));
+    let mut missing = base.complete(password, &Timestamp::now().to_string());
+    let restored = base.entries().filter(|(key, _)| !existing.has(key));
+    for (key, value) in restored {
+        missing.entry(key.clone()).or_insert_with(|| value.clone());
+    }
     Ok(missing)
+}
+
+/// Takes the passwords before the last out of the Secret: nobody admits them any more.
+pub(crate) async fn forget_former(client: &Client, platform: &Platform, keys: &[&str]) -> Result<(), Error> {
+    let Some(secret) = find(client, platform).await? else { return Ok(()) };
+    let change: BTreeMap<String, Option<ByteString>> = decode(&secret)
+        .without_former(keys)
+        .into_iter()
+        .map(|(key, text)| (key, text.map(|text| ByteString(text.into_bytes()))))
+        .collect();
+    let change = json!({"metadata": {"resourceVersion": secret.resource_version()}, "data": change});
+    let parameters = PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
+    let api: Api<Secret> = Api::namespaced(client.clone(), platform.namespace());
+    let name = platform.names().credentials();
+    let written = api.patch(&name, &parameters, &Patch::Merge(change)).await;
+    written.map(drop).map_err(|source| Error::Api {
+        name,
+        verb: "relieved of former passwords",
+        source: Box::new(source),
+    })
 }
 
 /// Whether a part was made with its passwords: it has objects, or volumes from before.
@@ -146,7 +160,7 @@ async fn write(
 }
 
 /// Without an owner: what opens the volumes stays as long as they do.
-fn new_secret(platform: &Platform, credentials: &BTreeMap<String, String>) -> Secret {
+fn new_secret(platform: &Platform, entries: &BTreeMap<String, String>) -> Secret {
     let labels = [
         ("app.kubernetes.io/name", "taskplatform"),
         ("app.kubernetes.io/instance", platform.name()),
@@ -161,7 +175,7 @@ fn new_secret(platform: &Platform, credentials: &BTreeMap<String, String>) -> Se
             labels: Some(labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()),
             ..ObjectMeta::default()
         },
-        string_data: Some(credentials.clone()),
+        string_data: Some(entries.clone()),
         ..Secret::default()
     }
 }
@@ -180,36 +194,38 @@ mod tests {
     use super::*;
 
     fn all() -> Credentials {
-        complete_credentials(&BTreeMap::new(), || "made".to_owned())
+        Credentials::default().complete(|| "made-of-sixteen-".to_owned(), "").into_iter().collect()
+    }
+
+    fn without(credentials: &Credentials, lost: &str) -> Credentials {
+        let kept = credentials.entries().filter(|(key, _)| !key.starts_with(lost));
+        kept.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     #[test]
     fn a_platform_that_begins_gets_new_passwords() {
-        let made = missing(&Credentials::new(), None, |_| false).unwrap();
-        assert_eq!(made.len(), all().len());
+        let made = missing(&Credentials::default(), None, |_| false).unwrap();
+        assert_eq!(made.len(), all().entries().count());
     }
 
     #[test]
     fn what_runs_never_gets_others() {
-        let mut existing = all();
-        existing.remove("cache-password");
+        let existing = without(&all(), "cache-password");
         let lost = missing(&existing, None, |part| part == Component::CACHE).unwrap_err();
         assert_eq!(lost, ["cache-password"]);
         assert!(missing(&existing, None, |part| part != Component::CACHE).is_ok(), "a part that begins gets its own");
-        assert_eq!(missing(&Credentials::new(), None, |_| true).unwrap_err().len(), 9, "a lost Secret loses all");
+        assert_eq!(missing(&Credentials::default(), None, |_| true).unwrap_err().len(), 9, "a lost Secret loses all");
     }
 
     #[test]
     fn what_is_known_is_put_back() {
         let known = all();
-        let restored = missing(&Credentials::new(), Some(&known), |_| true).unwrap();
-        assert_eq!(restored, known);
-        let mut changed = known.clone();
-        changed.remove("cache-password");
-        changed.insert("tasks-password".to_owned(), "chosen".to_owned());
+        let restored = missing(&Credentials::default(), Some(&known), |_| true).unwrap();
+        assert_eq!(restored.into_iter().collect::<Credentials>(), known);
+        let changed = without(&known, "cache-password").with([("tasks-password".into(), "chosen-by-a-person".into())]);
         let restored = missing(&changed, Some(&known), |_| true).unwrap();
-        assert_eq!(restored["cache-password"], "made");
+        assert_eq!(restored["cache-password"], "made-of-sixteen-");
         assert!(!restored.contains_key("tasks-password"), "what the Secret says counts");
-        assert!(restored["userlist.txt"].contains("chosen"), "files follow from the passwords");
+        assert!(restored["userlist.txt"].contains("chosen-by-a-person"), "files follow from the passwords");
     }
 }

@@ -65,6 +65,17 @@ pub(crate) struct Failure {
     pub(crate) message: String,
 }
 
+impl Failure {
+    /// Somebody wrote into the Secret what cannot be taken for a password.
+    pub(crate) fn of_password(platform: &Platform, key: &str) -> Self {
+        let message = format!(
+            "Secret {}: {key} is not taken, what runs keeps the password that it has: write 16 to 128 letters, digits and -._~, which need no quotes in URLs, SQL and configuration files",
+            platform.names().credentials()
+        );
+        Self { reason: "PasswordRefused", message }
+    }
+}
+
 /// A platform's objects after they were applied.
 pub(crate) struct Applied {
     pub(crate) snapshot: Snapshot,

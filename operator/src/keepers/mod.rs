@@ -9,6 +9,7 @@ pub(crate) mod pgbouncer;
 pub(crate) mod redis;
 mod redis_cluster;
 mod rollout;
+pub(crate) mod rotation;
 
 use std::{
     collections::HashMap,
@@ -18,7 +19,7 @@ use std::{
 
 use kube::{Client, runtime::reflector::ObjectRef};
 use serde_json::Value;
-use taskplatform_blueprint::{Component, Kind, Platform, RedisCluster, Unit};
+use taskplatform_blueprint::{Component, Credentials, Kind, Platform, RedisCluster, Unit};
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -26,7 +27,6 @@ use tokio::{
 };
 
 use crate::{
-    apply::credentials::Credentials,
     http::Http,
     procedure::rollout::Step,
     world::{Changes, Snapshot, Watched, lock},
@@ -52,6 +52,8 @@ pub(crate) struct Brief {
     pub(crate) snapshot: Snapshot,
     /// Whether they may change anything, or only look.
     pub(crate) may_act: bool,
+    /// Whether everything is as the blueprint says, as far as the API server is concerned.
+    pub(crate) is_applied: bool,
 }
 
 impl Brief {
@@ -59,6 +61,7 @@ impl Brief {
     fn is_news_after(&self, before: &Self) -> bool {
         self.platform.generation() != before.platform.generation()
             || self.may_act != before.may_act
+            || self.is_applied != before.is_applied
             || self.credentials != before.credentials
             || self.pods().ne(before.pods())
             || self.templates().ne(before.templates())
@@ -105,12 +108,14 @@ pub(crate) struct Observed {
     pub(crate) gateway: Last<()>,
     /// The step of a rollout, while there is one.
     pub(crate) rollout: Last<Option<Step>>,
+    /// The step at which passwords change, while they do.
+    pub(crate) rotation: Last<rotation::Step>,
 }
 
 impl Observed {
     /// Whether every keeper has looked.
     pub(crate) const fn is_complete(&self) -> bool {
-        let Self { database, poolers, cache, sessions, gateway, rollout: _ } = self;
+        let Self { database, poolers, cache, sessions, gateway, rollout: _, rotation: _ } = self;
         database.is_some() && poolers.is_some() && cache.is_some() && sessions.is_some() && gateway.is_some()
     }
 }
@@ -158,7 +163,7 @@ pub(crate) struct Keepers {
     changes: Changes,
     http: Http,
     leads_since: Instant,
-    limits: [Arc<Semaphore>; 6],
+    limits: [Arc<Semaphore>; 7],
     client: Client,
     tended: Mutex<HashMap<String, Tended>>,
 }
@@ -217,7 +222,7 @@ impl Keepers {
     }
 
     fn begin(&self, brief: Brief) -> Tended {
-        let [database, pooler, cache, sessions, gateway, rollout] = &self.limits;
+        let [database, pooler, cache, sessions, gateway, rollout, rotation] = &self.limits;
         let (brief, observed) = (watch::Sender::new(Arc::new(brief)), Arc::default());
         let mut loops = JoinSet::new();
         let begin = |limit: &Arc<Semaphore>| Tending {
@@ -234,6 +239,8 @@ impl Keepers {
         loops.spawn(begin(gateway).keep(gateway::Gateway::new(self.http.clone()), |all| &mut all.gateway));
         let rolling = rollout::Rollout::new(self.client.clone(), self.http.clone());
         loops.spawn(begin(rollout).keep(rolling, |all| &mut all.rollout));
+        let rotating = rotation::Rotation::new(self.client.clone(), self.http.clone());
+        loops.spawn(begin(rotation).keep(rotating, |all| &mut all.rotation));
         Tended { brief, observed, _loops: loops }
     }
 }

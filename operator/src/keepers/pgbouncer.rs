@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use futures::future::join_all;
-use taskplatform_blueprint::{Component, Endpoint};
+use taskplatform_blueprint::{Component, Endpoint, Login};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use super::{Brief, Keeper, Poolers, Seen, pace::Mood};
@@ -11,8 +11,9 @@ use crate::describe;
 
 /// PgBouncer does one thing at a time, but none of them takes long.
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// Its console's name, and that of the user who may use it.
+/// Its console's name.
 const CONSOLE: &str = "pgbouncer";
+const LOGIN: Option<Login> = Endpoint::POOLER_CONSOLE.login;
 
 /// A PgBouncer that is ready does not say who is connected.
 #[derive(Debug, thiserror::Error)]
@@ -40,17 +41,19 @@ pub(super) struct Consoles {
     open: HashMap<IpAddr, Console>,
 }
 
-struct Console {
-    password: String,
-    client: Client,
-}
+struct Console(Client);
+
+/// A user of the console, and its password.
+type User = (String, String);
 
 impl Keeper for Consoles {
     type Sight = Poolers;
 
     /// Asks every pod that is ready.
     async fn look(&mut self, brief: &Brief) -> Seen<Self::Sight> {
-        let password = brief.credentials.get(Endpoint::POOLER_CONSOLE.login?.password)?;
+        let users: Vec<User> =
+            brief.credentials.users(LOGIN?).map(|(user, password)| (user, password.to_owned())).collect();
+        let users = users.split_first()?;
         let pods = brief.snapshot.pods(Component::POOLER).filter(|pod| pod.is_ready());
         let pods: Vec<(String, IpAddr)> = pods.filter_map(|pod| Some((pod.name.to_string(), pod.address()?))).collect();
         if pods.is_empty() {
@@ -58,8 +61,8 @@ impl Keeper for Consoles {
         }
         let mut open = std::mem::take(&mut self.open);
         let asked = pods.into_iter().map(|(pod, address)| {
-            let console = open.remove(&address).filter(|console| console.password == *password);
-            async move { (address, ask(pod, address, password, console).await) }
+            let console = open.remove(&address);
+            async move { (address, ask(pod, address, users, console).await) }
         });
         let mut pools = Vec::new();
         for (address, answer) in join_all(asked).await {
@@ -79,16 +82,16 @@ impl Keeper for Consoles {
 async fn ask(
     pod: String,
     address: IpAddr,
-    password: &str,
+    users: (&User, &[User]),
     console: Option<Console>,
 ) -> Result<(Pools, Console), Error> {
     let ask = async {
         // One that has ended since the last look is opened anew.
-        let console = match console.filter(|console| !console.client.is_closed()) {
+        let console = match console.filter(|console| !console.0.is_closed()) {
             Some(console) => console,
-            None => open(address, password).await?,
+            None => open(address, users).await?,
         };
-        let rows = rows(&console.client).await?;
+        let rows = rows(&console.0).await?;
         Ok((rows, console))
     };
     match tokio::time::timeout(TIMEOUT, ask).await {
@@ -98,14 +101,26 @@ async fn ask(
     }
 }
 
-async fn open(address: IpAddr, password: &str) -> Result<Console, tokio_postgres::Error> {
+/// With the password in force, or with the one before: the pod's list of users follows the Secret within two minutes.
+async fn open(address: IpAddr, (first, others): (&User, &[User])) -> Result<Console, tokio_postgres::Error> {
+    let mut console = open_as(address, first).await;
+    for user in others {
+        if console.is_ok() {
+            break;
+        }
+        console = open_as(address, user).await;
+    }
+    console
+}
+
+async fn open_as(address: IpAddr, (user, password): &User) -> Result<Console, tokio_postgres::Error> {
     let mut config = Config::new();
     config.hostaddr(address).port(Endpoint::POOLER_CONSOLE.port);
-    config.user(CONSOLE).dbname(CONSOLE).password(password).tcp_user_timeout(TIMEOUT);
+    config.user(user).dbname(CONSOLE).password(password).tcp_user_timeout(TIMEOUT);
     let (client, connection) = config.connect(NoTls).await?;
     // It ends with its client, or with PgBouncer.
     tokio::spawn(connection);
-    Ok(Console { password: password.to_owned(), client })
+    Ok(Console(client))
 }
 
 async fn rows(client: &Client) -> Result<Vec<SimpleQueryRow>, tokio_postgres::Error> {

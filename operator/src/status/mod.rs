@@ -4,7 +4,7 @@ mod conditions;
 mod parts;
 mod report;
 mod spread;
-mod verdict;
+pub(crate) mod verdict;
 
 use jiff::Timestamp;
 use taskplatform_blueprint::{Component, Draft, Kind, Platform, units};
@@ -78,7 +78,10 @@ pub(crate) fn built(facts: &Facts<'_>, now: Timestamp) -> TaskPlatformStatus {
     let ready = |component| of(component).0.ready();
 
     let rollout = seen(observed.rollout.as_ref()).and_then(|step| step.as_ref().ok()?.as_ref());
-    let procedure = rollout.map(|step| procedure::place(platform, rollout::NAME, step.to_string(), now));
+    let rotation = seen(observed.rotation.as_ref()).and_then(|step| step.as_ref().ok());
+    let procedure = rollout
+        .map(|step| procedure::place(platform, rollout::NAME, step.to_string(), now))
+        .or_else(|| rotation.map(|step| procedure::place(platform, "Rotation", step.to_string(), now)));
 
     let mut conditions = Conditions::of(platform, now);
     conditions.serving(seen(observed.gateway.as_ref()), &verdicts);

@@ -13,7 +13,7 @@ pub(super) type Verdict = Result<String, (&'static str, String)>;
 
 /// A Deployment or StatefulSet in numbers; one that is not there has none.
 #[derive(Default)]
-pub(super) struct Workload {
+pub(crate) struct Workload {
     pub(super) desired: i64,
     /// Pods that exist, of whatever template.
     pub(super) existing: i64,
@@ -25,7 +25,7 @@ pub(super) struct Workload {
 }
 
 impl Workload {
-    pub(super) fn of(snapshot: &Snapshot, kind: Kind, name: &str) -> Self {
+    pub(crate) fn of(snapshot: &Snapshot, kind: Kind, name: &str) -> Self {
         let Some(object) = snapshot.get(kind, name) else {
             return Self::default();
         };
@@ -44,7 +44,7 @@ impl Workload {
         format!("{}/{}", self.ready, self.desired)
     }
 
-    const fn is_complete(&self) -> bool {
+    pub(crate) const fn is_complete(&self) -> bool {
         self.rolled_out && self.ready == self.desired && self.desired > 0
     }
 }

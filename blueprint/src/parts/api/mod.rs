@@ -162,7 +162,7 @@ fn container(platform: &Platform, facts: &Facts) -> Value {
     json!({
         "name": "task-api",
         "image": image(platform, facts),
-        "env": environment(platform),
+        "env": environment(platform, facts),
         "ports": [
             Endpoint::API.container_port(),
             Endpoint::API_METRICS.container_port(),
@@ -199,22 +199,26 @@ pub(super) fn image<'a>(platform: &'a Platform, facts: &'a Facts) -> &'a str {
     platform.spec().api.image.as_deref().unwrap_or_else(|| facts.images.get(Image::TaskApi))
 }
 
-fn environment(platform: &Platform) -> Vec<Value> {
+fn environment(platform: &Platform, facts: &Facts) -> Vec<Value> {
     let (cache, sessions) = (&platform.spec().cache, &platform.spec().sessions);
     let mut environment = process_environment();
-    environment.extend(database_environment(platform));
+    environment.extend(database_environment(platform, facts));
     environment.extend([
-        json!({"name": "DATABASE_READ_URL", "value": database_url(platform, "tasks_ro")}),
-        pod::secret_env(platform, "SESSIONS_PASSWORD", RedisCluster::Sessions.password()),
-        json!({"name": "SESSIONS_URL", "value": Endpoint::SESSIONS.url(platform, "redis", "SESSIONS_PASSWORD")}),
+        json!({"name": "DATABASE_READ_URL", "value": database_url(platform, facts, "tasks_ro")}),
+        pod::secret_env(platform, facts, "SESSIONS_PASSWORD", RedisCluster::Sessions.password()),
+        json!({"name": "SESSIONS_URL", "value": Endpoint::SESSIONS.url(platform, facts, "redis", "SESSIONS_PASSWORD")}),
         json!({"name": "SESSION_TTL", "value": sessions.ttl.to_string()}),
-        pod::secret_env(platform, "CACHE_PASSWORD", RedisCluster::Cache.password()),
-        json!({"name": "CACHE_URL", "value": Endpoint::CACHE.url(platform, "redis", "CACHE_PASSWORD")}),
+        pod::secret_env(platform, facts, "CACHE_PASSWORD", RedisCluster::Cache.password()),
+        json!({"name": "CACHE_URL", "value": Endpoint::CACHE.url(platform, facts, "redis", "CACHE_PASSWORD")}),
         json!({"name": "CACHE_TTL", "value": cache.ttl.to_string()}),
         json!({"name": "CACHE_LOCAL_TTL", "value": cache.local_ttl.to_string()}),
         json!({"name": "CACHE_LOCAL_BYTES", "value": local_cache_bytes(platform).to_string()}),
-        pod::secret_env(platform, "SIGNING_KEY", SIGNING),
+        pod::secret_env(platform, facts, "SIGNING_KEY", SIGNING),
     ]);
+    if facts.version(SIGNING) > 0 {
+        // What the key before has signed is taken back as long as that one is admitted.
+        environment.push(pod::former_secret_env(platform, facts, "SIGNING_KEY_FORMER", SIGNING));
+    }
     environment
 }
 
@@ -233,15 +237,15 @@ pub(super) fn process_environment() -> Vec<Value> {
 }
 
 /// The way to the primary.
-pub(super) fn database_environment(platform: &Platform) -> Vec<Value> {
+pub(super) fn database_environment(platform: &Platform, facts: &Facts) -> Vec<Value> {
     vec![
-        pod::secret_env(platform, "TASKS_PASSWORD", TASKS),
-        json!({"name": "DATABASE_URL", "value": database_url(platform, "tasks")}),
+        pod::secret_env(platform, facts, "TASKS_PASSWORD", TASKS),
+        json!({"name": "DATABASE_URL", "value": database_url(platform, facts, "tasks")}),
     ]
 }
 
-fn database_url(platform: &Platform, database: &str) -> String {
-    format!("{}/{database}", Endpoint::POOLER.url(platform, "postgres", "TASKS_PASSWORD"))
+fn database_url(platform: &Platform, facts: &Facts, database: &str) -> String {
+    format!("{}/{database}", Endpoint::POOLER.url(platform, facts, "postgres", "TASKS_PASSWORD"))
 }
 
 /// What an instance may take however little it does, against what the autoscaler aims at.

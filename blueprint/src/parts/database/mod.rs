@@ -1,6 +1,7 @@
 //! PostgreSQL, run by Patroni: it elects, fences, clones and rewinds; Kubernetes keeps its state.
 
 mod findings;
+mod logins;
 pub(crate) mod settings;
 
 use std::collections::BTreeMap;
@@ -8,9 +9,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use taskplatform_crds::{Resources, Size};
 
-use super::{Part, Proposal, Share, pooler};
+use super::{CredentialFile, Part, Proposal, Share, pooler};
 use crate::{
-    Component, Draft, Effect, Facts, Finding, Level, Object, Platform, Unit,
+    Component, Credentials, Draft, Effect, Facts, Finding, Level, Object, Platform, Unit,
     endpoints::{Endpoint, Login, Outsider},
     images::Image,
     labels,
@@ -33,8 +34,8 @@ impl Endpoint {
         name: "postgresql",
         port: 5432,
         service: "-primary",
-        open_to: &[],
-        login: Some(Login { user: "tasks", password: TASKS }),
+        open_to: &[Outsider::Operator],
+        login: Some(Login::TASKS),
     };
 
     /// The PostgreSQL replicas.
@@ -47,15 +48,26 @@ impl Endpoint {
         port: 8008,
         service: "",
         open_to: &[Outsider::Operator],
-        login: Some(Login { user: "patroni", password: PATRONI_PASSWORD }),
+        login: Some(Login { user: "patroni", password: PATRONI_PASSWORD, alternates: false }),
     };
 }
 
+impl Login {
+    /// PostgreSQL's superuser: the members use it without a password, the operator with one.
+    pub const SUPERUSER: Self = Self { user: "postgres", password: "postgres-password", alternates: false };
+    /// Streaming replication.
+    pub const REPLICATION: Self = Self { user: "replicator", password: "replication-password", alternates: true };
+    /// The task API's.
+    pub const TASKS: Self = Self { user: "tasks", password: TASKS, alternates: true };
+    /// `pg_rewind`.
+    pub const REWIND: Self = Self { user: "rewind", password: "rewind-password", alternates: true };
+}
+
+/// The first roles, made when the first primary is.
+const ROLES: CredentialFile = CredentialFile { key: "roles.sql", text: roles };
+
 /// The key of the password of the task API's role in PostgreSQL.
 pub(crate) const TASKS: &str = "tasks-password";
-const SUPERUSER: &str = "postgres-password";
-const REPLICATION: &str = "replication-password";
-const REWIND: &str = "rewind-password";
 const PATRONI_PASSWORD: &str = "patroni-password";
 
 /// Connections beside the poolers': Patroni, upkeep, and a person at night.
@@ -114,7 +126,11 @@ impl Part for Database {
     }
 
     fn passwords(&self) -> &'static [&'static str] {
-        &[SUPERUSER, REPLICATION, REWIND, PATRONI_PASSWORD, TASKS]
+        &[Login::SUPERUSER.password, Login::REPLICATION.password, Login::REWIND.password, PATRONI_PASSWORD, TASKS]
+    }
+
+    fn credential_files(&self) -> &'static [CredentialFile] {
+        &[ROLES]
     }
 
     fn errors(&self, platform: &Draft) -> Vec<Finding> {
@@ -252,15 +268,14 @@ fn local_configuration(platform: &Platform) -> Value {
             "parameters": {"unix_socket_directories": "/tmp"},
             "pg_hba": [
                 "local all all trust",
-                "host replication replicator all scram-sha-256",
-                "host all rewind all scram-sha-256",
-                "host all tasks all scram-sha-256",
+                "host replication replicator,replicator_2 all scram-sha-256",
+                "host all rewind,rewind_2 all scram-sha-256",
+                "host tasks tasks,tasks_2 all scram-sha-256",
+                "host postgres postgres all scram-sha-256",
             ],
             "basebackup": [{"checkpoint": "fast"}],
             "authentication": {
-                "superuser": {"username": "postgres"},
-                "replication": {"username": "replicator"},
-                "rewind": {"username": "rewind"},
+                "superuser": {"username": Login::SUPERUSER.user},
             },
         },
     })
@@ -348,12 +363,25 @@ fn stateful_set(platform: &Platform, facts: &Facts, local: &Value) -> Object {
         container: container(platform, facts),
         volumes: vec![
             json!({"name": "configuration", "configMap": {"name": unit.name}}),
+            pod::secret_volume(platform, "credentials", ROLES.key),
             json!({"name": "tmp", "emptyDir": {}}),
             // Parallel queries share memory here; a container's own /dev/shm has 64 MB.
             json!({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory(platform)}}),
         ],
     };
     pod::stateful_set(platform, &unit, facts.pods(&unit), &unit.name, template)
+}
+
+fn user(facts: &Facts, login: Login) -> String {
+    login.user_at(facts.version(login.password))
+}
+
+/// `tasks` owns the database, whoever logs in.
+fn roles(credentials: &Credentials) -> String {
+    let logins = [Login::SUPERUSER, Login::TASKS].into_iter();
+    let admitted = logins
+        .filter_map(|login| credentials.users(login).next().map(|(user, password)| login.admission(&user, password)));
+    format!("CREATE ROLE tasks;\nCREATE DATABASE tasks OWNER tasks;\n{}", admitted.collect::<String>())
 }
 
 fn shared_memory(platform: &Platform) -> String {
@@ -371,11 +399,11 @@ fn container(platform: &Platform, facts: &Facts) -> Value {
             {"name": "PATRONI_RESTAPI_CONNECT_ADDRESS", "value": format!("$(PATRONI_KUBERNETES_POD_IP):{}", Endpoint::PATRONI.port)},
             {"name": "PATRONI_POSTGRESQL_CONNECT_ADDRESS", "value": format!("$(PATRONI_KUBERNETES_POD_IP):{}", Endpoint::PRIMARY.port)},
             {"name": "PATRONI_RESTAPI_USERNAME", "value": "patroni"},
-            pod::secret_env(platform, "PATRONI_RESTAPI_PASSWORD", PATRONI_PASSWORD),
-            pod::secret_env(platform, "PATRONI_SUPERUSER_PASSWORD", SUPERUSER),
-            pod::secret_env(platform, "PATRONI_REPLICATION_PASSWORD", REPLICATION),
-            pod::secret_env(platform, "PATRONI_REWIND_PASSWORD", REWIND),
-            pod::secret_env(platform, "TASKS_PASSWORD", TASKS),
+            pod::secret_env(platform, facts, "PATRONI_RESTAPI_PASSWORD", PATRONI_PASSWORD),
+            {"name": "PATRONI_REPLICATION_USERNAME", "value": user(facts, Login::REPLICATION)},
+            pod::secret_env(platform, facts, "PATRONI_REPLICATION_PASSWORD", Login::REPLICATION.password),
+            {"name": "PATRONI_REWIND_USERNAME", "value": user(facts, Login::REWIND)},
+            pod::secret_env(platform, facts, "PATRONI_REWIND_PASSWORD", Login::REWIND.password),
         ],
         "ports": [
             Endpoint::PRIMARY.container_port(),
@@ -389,6 +417,7 @@ fn container(platform: &Platform, facts: &Facts) -> Value {
         "volumeMounts": [
             {"name": "data", "mountPath": "/data"},
             {"name": "configuration", "mountPath": "/etc/patroni", "readOnly": true},
+            {"name": "credentials", "mountPath": "/etc/patroni-credentials", "readOnly": true},
             {"name": "tmp", "mountPath": "/tmp"},
             {"name": "shm", "mountPath": "/dev/shm"},
         ],

@@ -9,7 +9,7 @@ use taskplatform_crds::{Resources, Size};
 
 use super::{CredentialFile, Part, Proposal, Share};
 use crate::{
-    Component, Draft, Effect, Facts, Finding, Level, Object, Platform, Unit,
+    Component, Credentials, Draft, Effect, Facts, Finding, Level, Object, Platform, Unit,
     endpoints::{Endpoint, Login, Outsider},
     findings::Nodes,
     images::Image,
@@ -35,13 +35,13 @@ impl Endpoint {
         port: 6379,
         service: "",
         open_to: &[Outsider::Operator],
-        login: Some(Login { user: "", password: "cache-password" }),
+        login: Some(Login { user: "", password: "cache-password", alternates: false }),
     };
 
     /// The session store's nodes.
     pub const SESSIONS: Self = Self {
         component: Component::SESSIONS,
-        login: Some(Login { user: "", password: "sessions-password" }),
+        login: Some(Login { user: "", password: "sessions-password", alternates: false }),
         ..Self::CACHE
     };
 
@@ -54,12 +54,15 @@ impl Endpoint {
 
 /// The nodes' passwords, as Redis reads them.
 const CACHE_CONF: CredentialFile =
-    CredentialFile { key: "cache.conf", text: |password| passwords(&password("cache-password")) };
+    CredentialFile { key: "cache.conf", text: |credentials| passwords(credentials, RedisCluster::Cache) };
 const SESSIONS_CONF: CredentialFile =
-    CredentialFile { key: "sessions.conf", text: |password| passwords(&password("sessions-password")) };
+    CredentialFile { key: "sessions.conf", text: |credentials| passwords(credentials, RedisCluster::Sessions) };
 
-fn passwords(password: &str) -> String {
-    format!("requirepass {password}\nmasterauth {password}\n")
+/// The password in force is the one that a node itself uses.
+fn passwords(credentials: &Credentials, cluster: RedisCluster) -> String {
+    let current = credentials.current(cluster.password()).unwrap_or_default();
+    let former = credentials.former(cluster.password()).map(|former| format!(" >{former}")).unwrap_or_default();
+    format!("user default on sanitize-payload ~* &* +@all >{current}{former}\nmasterauth {current}\n")
 }
 
 /// Which of the two clusters.
@@ -260,10 +263,7 @@ fn container(platform: &Platform, facts: &Facts, cluster: RedisCluster) -> Value
         "name": "redis",
         "image": facts.images.get(Image::Redis),
         "args": ["/etc/redis/redis.conf", "--cluster-announce-ip", "$(POD_IP)"],
-        "env": [
-            pod::field_env("POD_IP", "status.podIP"),
-            pod::secret_env(platform, "REDISCLI_AUTH", cluster.password()),
-        ],
+        "env": [pod::field_env("POD_IP", "status.podIP")],
         "ports": cluster.endpoints().iter().map(Endpoint::container_port).collect::<Vec<_>>(),
         "startupProbe": {"tcpSocket": {"port": "redis"}, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 300},
         "readinessProbe": {"exec": {"command": ["redis-ready"]}, "periodSeconds": 5, "timeoutSeconds": 5},

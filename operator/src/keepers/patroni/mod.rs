@@ -8,7 +8,7 @@ use std::{net::IpAddr, time::Duration};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use taskplatform_blueprint::{Component, Endpoint, Platform, dynamic_configuration};
+use taskplatform_blueprint::{Component, Credentials, Endpoint, Platform, dynamic_configuration};
 use tokio::time::Instant;
 use tracing::info;
 
@@ -17,7 +17,6 @@ pub(crate) use cluster::{Cluster, Member};
 
 use super::{Brief, Keeper, Seen, pace::Mood};
 use crate::{
-    apply::credentials::Credentials,
     describe,
     http::{Answer, Error as HttpError, Http},
     procedure::rollout::Roles,
@@ -101,10 +100,10 @@ fn most_lag(platform: &Platform) -> i64 {
 
 /// The first member that answers, and what it says; nothing while none does.
 async fn observe<'a>(http: &'a Http, brief: &Brief) -> Option<Result<(Cluster, Patroni<'a>), String>> {
-    let authorization = authorization(&brief.credentials)?;
+    let authorizations = authorizations(&brief.credentials);
     let addresses = brief.snapshot.pods(Component::DATABASE).filter_map(|pod| pod.address());
     for address in addresses {
-        let patroni = Patroni { http, address, authorization: authorization.clone() };
+        let patroni = Patroni { http, address, authorizations: authorizations.clone() };
         if let Ok(cluster) = patroni.observe().await {
             return Some(Ok((cluster, patroni)));
         }
@@ -115,7 +114,8 @@ async fn observe<'a>(http: &'a Http, brief: &Brief) -> Option<Result<(Cluster, P
 struct Patroni<'a> {
     http: &'a Http,
     address: IpAddr,
-    authorization: String,
+    /// With the password in force, and with the one before, which a member knows until it starts again.
+    authorizations: Vec<String>,
 }
 
 impl Patroni<'_> {
@@ -188,20 +188,31 @@ impl Patroni<'_> {
         timeout: Duration,
         action: &'static str,
     ) -> Result<Answer, Error> {
-        let answer = self.http.send(method, &url(address, path), Some(&self.authorization), body, timeout).await?;
-        if answer.status == StatusCode::OK {
-            return Ok(answer);
+        let url = format!("http://{}/{path}", Endpoint::PATRONI.at(address));
+        let mut refusal = Error::Refused { action, address, status: 401, answer: "no password is known".to_owned() };
+        for authorization in &self.authorizations {
+            let answer = self.http.send(method.clone(), &url, Some(authorization), body, timeout).await?;
+            if answer.status == StatusCode::OK {
+                return Ok(answer);
+            }
+            let is_of_password = answer.status == StatusCode::UNAUTHORIZED;
+            refusal = Error::Refused { action, address, status: answer.status.as_u16(), answer: answer.body };
+            if !is_of_password {
+                break;
+            }
         }
-        Err(Error::Refused { action, address, status: answer.status.as_u16(), answer: answer.body })
+        Err(refusal)
     }
 }
 
-fn url(address: IpAddr, path: &str) -> String {
-    format!("http://{}/{path}", Endpoint::PATRONI.at(address))
+fn authorizations(credentials: &Credentials) -> Vec<String> {
+    let users = Endpoint::PATRONI.login.into_iter().flat_map(|login| credentials.users(login));
+    users.map(|(user, password)| format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))).collect()
 }
 
-fn authorization(credentials: &Credentials) -> Option<String> {
-    let login = Endpoint::PATRONI.login?;
-    let (user, password) = (login.user, credentials.get(login.password)?);
-    Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+/// The address of the primary, by what a member says now.
+pub(super) async fn primary(http: &Http, brief: &Brief) -> Option<IpAddr> {
+    let (cluster, _) = observe(http, brief).await?.ok()?;
+    let primary = cluster.primary()?.pod.clone();
+    brief.snapshot.pods(Component::DATABASE).find(|pod| *pod.name == *primary)?.address()
 }

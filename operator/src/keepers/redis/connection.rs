@@ -23,19 +23,30 @@ const MIGRATE_ANSWER: Duration = Duration::from_secs(20);
 /// See [`MIGRATE_ANSWER`].
 pub(super) const MIGRATE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Connections to the members of one cluster, opened when they are first needed.
-pub(super) struct Connections<'a> {
-    password: &'a str,
+/// The password of a cluster's nodes, and the one before, as long as a node may know only that.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Passwords {
+    pub(crate) current: String,
+    pub(crate) former: Option<String>,
+}
+
+/// Connections to the members of one cluster, opened when they are first needed, and kept.
+#[derive(Default)]
+pub(crate) struct Connections {
+    passwords: Passwords,
     open: HashMap<SocketAddr, MultiplexedConnection>,
 }
 
-impl<'a> Connections<'a> {
-    pub(super) fn new(password: &'a str) -> Self {
-        Self { password, open: HashMap::new() }
+impl Connections {
+    /// From now on, connections are opened with these.
+    pub(crate) fn expect(&mut self, passwords: Passwords) {
+        if self.passwords != passwords {
+            *self = Self { passwords, open: HashMap::new() };
+        }
     }
 
-    pub(super) fn password(&self) -> &'a str {
-        self.password
+    pub(super) fn password(&self) -> &str {
+        &self.passwords.current
     }
 
     /// Sends one command.
@@ -58,14 +69,14 @@ impl<'a> Connections<'a> {
 
     /// Moves keys, which takes longer than anything else: on a connection of its own, so that the rest keeps its tight timeout.
     pub(super) async fn migrate(&self, from: SocketAddr) -> Result<MultiplexedConnection, RedisError> {
-        connect(from, self.password, MIGRATE_ANSWER).await
+        connect(from, &self.passwords, MIGRATE_ANSWER).await
     }
 
     async fn connection(&mut self, to: SocketAddr) -> Result<MultiplexedConnection, RedisError> {
         if let Some(connection) = self.open.get(&to) {
             return Ok(connection.clone());
         }
-        let connection = connect(to, self.password, TIMEOUT).await?;
+        let connection = connect(to, &self.passwords, TIMEOUT).await?;
         self.open.insert(to, connection.clone());
         Ok(connection)
     }
@@ -79,10 +90,11 @@ impl<'a> Connections<'a> {
 
     /// Asks every member at once what it knows.
     pub(super) async fn observe(&mut self, pods: u32, members: &[(u32, Member)]) -> Result<Topology, Error> {
+        self.open.retain(|address, _| members.iter().any(|(_, member)| member.address == *address));
         let missing =
             members.iter().map(|(_, member)| member.address).filter(|address| !self.open.contains_key(address));
-        let password = self.password;
-        let connecting = missing.map(|address| async move { (address, connect(address, password, TIMEOUT).await) });
+        let passwords = &self.passwords;
+        let connecting = missing.map(|address| async move { (address, connect(address, passwords, TIMEOUT).await) });
         let mut failures = HashMap::new();
         for (address, outcome) in join_all(connecting).await {
             match outcome {
@@ -173,7 +185,15 @@ impl Silence {
     }
 }
 
-async fn connect(to: SocketAddr, password: &str, answer: Duration) -> Result<MultiplexedConnection, RedisError> {
+/// A node that was told of a new password by nobody yet takes the one before.
+async fn connect(to: SocketAddr, passwords: &Passwords, answer: Duration) -> Result<MultiplexedConnection, RedisError> {
+    match (connect_with(to, &passwords.current, answer).await, &passwords.former) {
+        (Err(error), Some(former)) if is_refusal(&error) => connect_with(to, former, answer).await,
+        (connection, _) => connection,
+    }
+}
+
+async fn connect_with(to: SocketAddr, password: &str, answer: Duration) -> Result<MultiplexedConnection, RedisError> {
     let settings = RedisConnectionInfo::default().set_password(password).set_skip_set_lib_name();
     let info = ConnectionAddr::Tcp(to.ip().to_string(), to.port()).into_connection_info()?.set_redis_settings(settings);
     let config = AsyncConnectionConfig::new().set_connection_timeout(Some(TIMEOUT)).set_response_timeout(Some(answer));

@@ -33,7 +33,7 @@ const KEYS_AT_A_TIME: usize = 50;
 pub(super) async fn execute(
     steps: &[Step],
     topology: &Topology,
-    connections: &mut Connections<'_>,
+    connections: &mut Connections,
     deadline: Instant,
 ) -> Result<(), Error> {
     for step in steps {
@@ -48,13 +48,13 @@ pub(super) async fn execute(
     Ok(())
 }
 
-struct Execution<'a, 'c> {
+struct Execution<'a> {
     topology: &'a Topology,
-    connections: &'a mut Connections<'c>,
+    connections: &'a mut Connections,
     deadline: Instant,
 }
 
-impl Execution<'_, '_> {
+impl Execution<'_> {
     async fn step(&mut self, step: &Step) -> Result<(), RedisError> {
         match step {
             Step::Meet { on, peer } => {

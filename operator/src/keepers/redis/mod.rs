@@ -8,6 +8,7 @@ mod connection;
 mod error;
 mod execute;
 mod health;
+pub(crate) mod passwords;
 mod placement;
 mod plan;
 mod slots;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tracing::debug;
 
-use connection::Connections;
+pub(crate) use connection::{Connections, Passwords};
 pub(crate) use error::Error;
 use execute::POLL;
 pub(crate) use health::{Health, Shard, State};
@@ -36,21 +37,25 @@ const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Brings the cluster of these pods closer to the target, in a bounded time, and says how it is then. While it answers
 /// [`State::Working`], call it again soon.
-pub(crate) async fn reconcile(pods: &Pods, target: &Target, password: &str) -> Result<Health, Error> {
-    reconcile_within(pods, target, password, BUDGET).await
+pub(crate) async fn reconcile(connections: &mut Connections, pods: &Pods, target: &Target) -> Result<Health, Error> {
+    reconcile_within(connections, pods, target, BUDGET).await
 }
 
 /// How the cluster of these pods is; nothing is changed.
-pub(crate) async fn look(pods: &Pods, target: &Target, password: &str) -> Result<Health, Error> {
-    let topology = Connections::new(password).observe(pods.count, &in_order(&pods.members)?).await?;
+pub(crate) async fn look(connections: &mut Connections, pods: &Pods, target: &Target) -> Result<Health, Error> {
+    let topology = connections.observe(pods.count, &in_order(&pods.members)?).await?;
     let plan = plan::plan(&topology, target);
     Ok(Health::new(&topology, target, plan.outlook))
 }
 
-async fn reconcile_within(pods: &Pods, target: &Target, password: &str, budget: Duration) -> Result<Health, Error> {
+async fn reconcile_within(
+    connections: &mut Connections,
+    pods: &Pods,
+    target: &Target,
+    budget: Duration,
+) -> Result<Health, Error> {
     let members = in_order(&pods.members)?;
     let deadline = Instant::now() + budget;
-    let mut connections = Connections::new(password);
     let mut previous = Vec::new();
     let mut last_step = Instant::now();
     loop {
@@ -69,7 +74,7 @@ async fn reconcile_within(pods: &Pods, target: &Target, password: &str, budget: 
         }
         // Members are not observed at one instant, and one may be in the middle of a failover. What two looks in a row lead to holds.
         if (steps == previous || steps.iter().all(Step::is_harmless))
-            && let Err(error) = execute::execute(&steps, &topology, &mut connections, deadline).await
+            && let Err(error) = execute::execute(&steps, &topology, connections, deadline).await
         {
             // Often the cluster has changed since it was observed, and the next plan is another.
             if Instant::now() >= deadline {

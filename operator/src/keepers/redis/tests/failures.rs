@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    servers::{PASSWORD, Servers, eventually, no_redis},
+    servers::{PASSWORD, Servers, connections, eventually, no_redis},
     shape::{THREE, assert_shape, assert_spread, masters, pod},
 };
 use crate::keepers::redis::{State, reconcile};
@@ -91,7 +91,7 @@ async fn a_shard_that_lost_every_copy_is_served_anew() {
     let (master, replica) = (pod(&shard.master), pod(&shard.replicas[0].pod));
     servers.kill(master);
     servers.kill(replica);
-    let health = reconcile(&servers.pods(), &THREE, PASSWORD).await.expect("reconciled");
+    let health = reconcile(&mut connections(PASSWORD), &servers.pods(), &THREE).await.expect("reconciled");
     let State::Degraded { message } = &health.state else { panic!("{health:#?}") };
     assert!(message.contains("0-5461") && message.contains("PersistentVolumeClaim"), "{message}");
     assert_eq!(health.slots_assigned, 16384 - 5462);
@@ -99,7 +99,7 @@ async fn a_shard_that_lost_every_copy_is_served_anew() {
     servers.lose_volume([master]).await;
     let start = Instant::now();
     let health = loop {
-        let health = reconcile(&servers.pods(), &THREE, PASSWORD).await.expect("reconciled");
+        let health = reconcile(&mut connections(PASSWORD), &servers.pods(), &THREE).await.expect("reconciled");
         if !matches!(health.state, State::Working { .. }) || start.elapsed() > Duration::from_secs(30) {
             break health;
         }
@@ -127,7 +127,7 @@ async fn a_master_that_fails_is_replaced_and_comes_back_as_replica() {
     servers.kill(master);
     let start = Instant::now();
     eventually("the replica serves", Duration::from_secs(20), async || {
-        let health = reconcile(&servers.pods(), &THREE, PASSWORD).await.expect("reconciled");
+        let health = reconcile(&mut connections(PASSWORD), &servers.pods(), &THREE).await.expect("reconciled");
         health.slots_assigned == 16384 && matches!(health.state, State::Degraded { .. })
     })
     .await;

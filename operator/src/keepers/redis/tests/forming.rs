@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::AsyncCommands;
 
 use super::{
-    servers::{PASSWORD, Servers, eventually, no_redis},
+    servers::{PASSWORD, Servers, connections, eventually, no_redis},
     shape::{THREE, assert_shape, assert_spread, masters},
 };
 use crate::keepers::redis::{Error, State, Target, reconcile, reconcile_within};
@@ -86,7 +86,7 @@ async fn clusters_that_both_hold_keys_are_never_joined() {
         servers.ask::<()>(pod, "SET key value").await;
     }
     let target = Target { shards: 2, replicas_per_shard: 0 };
-    let health = reconcile(&servers.pods(), &target, PASSWORD).await.expect("reconciled");
+    let health = reconcile(&mut connections(PASSWORD), &servers.pods(), &target).await.expect("reconciled");
     let State::Degraded { message } = health.state else { panic!("{health:#?}") };
     assert!(message.contains("belong to different clusters"), "{message}");
     for pod in 0..2 {
@@ -104,7 +104,8 @@ async fn an_interrupted_forming_goes_on() {
     // Whatever moment the operator is stopped at, the next one goes on from there.
     for pause in [30, 150, 400, 700, 1000] {
         let pods = servers.pods();
-        let attempt = reconcile_within(&pods, &THREE, PASSWORD, Duration::from_secs(10));
+        let mut connections = connections(PASSWORD);
+        let attempt = reconcile_within(&mut connections, &pods, &THREE, Duration::from_secs(10));
         let _ = tokio::time::timeout(Duration::from_millis(pause), attempt).await;
     }
     assert_shape(&servers.heal(&THREE).await.0, &THREE);
@@ -133,6 +134,6 @@ async fn a_wrong_password_is_an_error_that_says_so() {
         return;
     }
     let servers = Servers::start(1, 1).await;
-    let error = reconcile(&servers.pods(), &THREE, "wrong").await.expect_err("refused");
+    let error = reconcile(&mut connections("wrong"), &servers.pods(), &THREE).await.expect_err("refused");
     assert!(matches!(&error, Error::Refused { pod, .. } if pod == "tasks-cache-0"), "{error:?}");
 }

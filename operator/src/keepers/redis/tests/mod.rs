@@ -4,6 +4,7 @@ mod failures;
 mod forming;
 mod memory;
 mod model;
+mod passwords;
 mod planner;
 mod scaling;
 mod servers;

@@ -11,7 +11,7 @@ use std::{
 use redis::AsyncCommands;
 
 use super::{
-    servers::{PASSWORD, Servers, eventually, no_redis},
+    servers::{PASSWORD, Servers, connections, eventually, no_redis},
     shape::{THREE, assert_shape, assert_spread, masters, pod},
 };
 use crate::keepers::redis::{Target, reconcile, reconcile_within};
@@ -48,7 +48,7 @@ async fn replicas_are_added_and_removed() {
     servers.kill(if surplus == 8 { 7 } else { 8 });
     let start = Instant::now();
     let health = loop {
-        let health = reconcile(&servers.pods(), &THREE, PASSWORD).await.expect("reconciled");
+        let health = reconcile(&mut connections(PASSWORD), &servers.pods(), &THREE).await.expect("reconciled");
         if health.surplus_drained {
             break health;
         }
@@ -101,7 +101,8 @@ async fn a_shard_is_added_under_load_with_crashes() {
     let mut interrupted = 0;
     for pause in [700, 900, 1100, 300, 300, 300] {
         let pods = servers.pods();
-        let attempt = reconcile_within(&pods, &four, PASSWORD, Duration::from_secs(10));
+        let mut connections = connections(PASSWORD);
+        let attempt = reconcile_within(&mut connections, &pods, &four, Duration::from_secs(10));
         interrupted += usize::from(tokio::time::timeout(Duration::from_millis(pause), attempt).await.is_err());
     }
     let (health, _) = servers.heal(&four).await;

@@ -13,9 +13,10 @@ use redis::{
     AsyncCommands, AsyncConnectionConfig, Client, aio::MultiplexedConnection, cluster::ClusterClient,
     cluster_async::ClusterConnection,
 };
+use taskplatform_blueprint::{Credentials, Part, RedisCluster};
 use tempfile::TempDir;
 
-use crate::keepers::redis::{Error, Health, Member, Pods, State, Target, reconcile};
+use crate::keepers::redis::{Connections, Error, Health, Member, Passwords, Pods, State, Target, reconcile};
 
 pub(super) const PASSWORD: &str = "secret";
 /// The longest that a cluster may take to heal.
@@ -30,6 +31,13 @@ pub(super) fn no_redis() -> bool {
         eprintln!("SKIPPED: redis-server is not in PATH (Debian: apt-get install redis-server)");
     }
     !found
+}
+
+/// Connections of an operator that has just begun.
+pub(super) fn connections(password: &str) -> Connections {
+    let mut connections = Connections::default();
+    connections.expect(Passwords { current: password.to_owned(), former: None });
+    connections
 }
 
 /// An address that no server had before.
@@ -54,9 +62,23 @@ struct Server {
 }
 
 impl Server {
+    /// The file of the Secret, as the blueprint renders it.
+    fn write_passwords(&self, current: &str, former: Option<&str>) {
+        let former = former.map(|former| ("cache-password.a", former));
+        let entries = [("cache-password.b", current), ("cache-password.version", "1")].into_iter().chain(former);
+        let credentials: Credentials = entries.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let file = RedisCluster::Cache.credential_files()[0];
+        let folder = self.volume.path().join("credentials");
+        std::fs::create_dir_all(&folder).expect("made");
+        std::fs::write(folder.join(file.key), (file.text)(&credentials)).expect("written");
+    }
+
     fn start(&mut self, timeout_ms: u32) {
         let ip = self.address.ip().to_string();
         std::fs::write(self.volume.path().join("redis.conf"), &self.configuration).expect("written");
+        if !self.volume.path().join("credentials").exists() {
+            self.write_passwords(PASSWORD, None);
+        }
         let process = Command::new("redis-server")
             .arg("redis.conf")
             .args(["--port", &self.address.port().to_string(), "--bind", &ip, "--cluster-announce-ip", &ip])
@@ -69,7 +91,7 @@ impl Server {
                 "--cluster-replica-validity-factor",
                 "0",
             ])
-            .args(["--requirepass", PASSWORD, "--masterauth", PASSWORD, "--repl-diskless-sync-delay", "0"])
+            .args(["--repl-diskless-sync-delay", "0", "--include", "credentials/cache.conf"])
             .args(["--save", "", "--appendonly", "yes", "--appendfsync", "no", "--logfile", "redis.log"])
             .current_dir(self.volume.path())
             .stdin(Stdio::null())
@@ -131,6 +153,11 @@ impl Servers {
             self.pods.push(server);
         }
         self.await_answers().await;
+    }
+
+    /// The Secret has changed, and its files have reached the pods.
+    pub(super) fn write_passwords(&self, current: &str, former: Option<&str>) {
+        self.pods.iter().for_each(|server| server.write_passwords(current, former));
     }
 
     /// The StatefulSet has shrunk: the last pods are gone, their volumes too.
@@ -206,7 +233,9 @@ impl Servers {
         let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests");
         let script = Path::new(&package).join("../images/redis").join(name);
         let mut command = Command::new("sh");
-        command.arg(script).env("REDISCLI_AUTH", PASSWORD);
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.arg(&script).env("PATH", format!("{}:{path}", script.parent().expect("a folder").display()));
+        command.env("REDIS_CREDENTIALS", self.pods[pod].volume.path().join("credentials"));
         command.env("REDIS_HOST", address.ip().to_string()).env("REDIS_PORT", address.port().to_string());
         let output = command.output().expect("sh runs");
         (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
@@ -226,7 +255,7 @@ impl Servers {
     pub(super) async fn heal(&self, target: &Target) -> (Health, Duration) {
         let start = Instant::now();
         loop {
-            let health = match reconcile(&self.pods(), target, PASSWORD).await {
+            let health = match reconcile(&mut connections(PASSWORD), &self.pods(), target).await {
                 // It is tried again, as the operator does.
                 Err(Error::Step { .. }) if start.elapsed() < HEALING => continue,
                 health => health.expect("reconciled"),
