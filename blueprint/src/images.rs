@@ -48,7 +48,7 @@ impl Image {
 }
 
 /// Where each image is pulled from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Images([String; Image::ALL.len()]);
 
 impl Default for Images {

@@ -176,7 +176,7 @@ pub struct CustomMetric {
 }
 
 /// What the blueprint has to know of the cluster and of the release.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// The images that run.
     pub images: Images,

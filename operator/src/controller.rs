@@ -20,6 +20,7 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
+use rand::RngExt;
 use serde_json::json;
 use taskplatform_blueprint::{Component, Credentials, Draft, Facts, MANAGED_BY, Platform, Unit, blueprint, units};
 use taskplatform_crds::TaskPlatform;
@@ -100,6 +101,22 @@ struct Context {
 struct Memory {
     failures: u32,
     credentials: Option<Arc<Credentials>>,
+    /// What everything was as it should be for.
+    settled: Option<Settled>,
+}
+
+/// What a blueprint follows from, and what there was: where nothing of it has changed, nothing has to be built.
+#[derive(Clone)]
+struct Settled {
+    generation: i64,
+    facts: Facts,
+    snapshot: Snapshot,
+}
+
+impl Settled {
+    fn is(&self, platform: &Platform, facts: &Facts, snapshot: &Snapshot) -> bool {
+        self.generation == platform.generation() && self.snapshot.is(snapshot) && self.facts == *facts
+    }
 }
 
 /// Reconciles until asked to stop; what has begun by then is finished. `unlisted` names the kinds that cannot be listed yet: until they
@@ -259,15 +276,26 @@ async fn build(found: &Found, platform: Arc<Platform>, snapshot: Snapshot, conte
         context.reporter.report(&platform, &status::succeeding(&platform, &remains, Timestamp::now())).await?;
         return Ok(Action::requeue(PREDECESSOR));
     }
-    let known = lock(&context.memories).entry(platform.uid().to_owned()).or_default().credentials.clone();
+    let Memory { credentials: known, settled, .. } =
+        lock(&context.memories).entry(platform.uid().to_owned()).or_default().clone();
     let credentials =
         credentials::complete(&context.client, &platform, secret, known.as_ref(), &snapshot).await.map(Arc::new)?;
     remember_credentials(&platform, &credentials, context);
     facts.versions = credentials.versions();
 
-    let Applied { snapshot, mut failures } = match hold {
-        None => context.applier.apply(&platform, snapshot, &blueprint(&platform, &facts)).await,
-        Some(_) => Applied { snapshot, failures: Vec::new() },
+    let Applied { snapshot, mut failures, writes: _ } = match hold {
+        None if settled.is_some_and(|settled| settled.is(&platform, &facts, &snapshot)) => {
+            Applied { snapshot, failures: Vec::new(), writes: 0 }
+        }
+        None => {
+            let applied = context.applier.apply(&platform, snapshot.clone(), &blueprint(&platform, &facts)).await;
+            let is_settled = applied.writes == 0 && applied.failures.is_empty();
+            let settled = Settled { generation: platform.generation(), facts: facts.clone(), snapshot };
+            lock(&context.memories).entry(platform.uid().to_owned()).or_default().settled =
+                is_settled.then_some(settled);
+            applied
+        }
+        Some(_) => Applied { snapshot, failures: Vec::new(), writes: 0 },
     };
     failures.extend(credentials.refused().map(|key| Failure::of_password(&platform, key)));
     let may_act = hold != Some(Hold::Paused);
@@ -298,7 +326,7 @@ async fn build(found: &Found, platform: Arc<Platform>, snapshot: Snapshot, conte
         return Err(Error::Objects(failures.into_iter().map(|failure| failure.message).collect()));
     }
     forget_failures(&platform, context);
-    Ok(Action::requeue(LOOK_AGAIN))
+    Ok(Action::requeue(LOOK_AGAIN.mul_f64(rand::rng().random_range(0.8..1.2))))
 }
 
 /// Why nothing is to be applied, though the spec can be built.
@@ -329,7 +357,7 @@ async fn facts(platform: &Platform, snapshot: &Snapshot, context: &Context) -> F
     let observed = context.keepers.observed(platform.uid());
     let replicas = |unit: &Unit| {
         let workload = snapshot.get(unit.kind(), &unit.name)?;
-        i32::try_from(workload.data["spec"]["replicas"].as_i64()?).ok()
+        i32::try_from(workload.data()["spec"]["replicas"].as_i64()?).ok()
     };
     let units = units(platform, platform.api_instances(None));
     let api = units.iter().find(|unit| unit.component == Component::API);

@@ -24,10 +24,15 @@ mod world;
 use std::{error::Error, process::ExitCode, sync::Arc};
 
 use kube::Client;
+use tikv_jemallocator::Jemalloc;
 use tokio::sync::watch;
 use tracing::{error, info};
 
 use crate::{config::Config, metrics::Metrics};
+
+/// After a burst, such as the first listing of everything, it gives memory back (see `.cargo/config.toml`).
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -14,7 +14,7 @@ use std::{
 use futures::future::join_all;
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy},
+    api::{DeleteParams, GetParams, Patch, PatchParams, Preconditions, PropagationPolicy},
     core::{ApiResource, DynamicObject},
 };
 use serde_json::Value;
@@ -80,6 +80,8 @@ impl Failure {
 pub(crate) struct Applied {
     pub(crate) snapshot: Snapshot,
     pub(crate) failures: Vec<Failure>,
+    /// How many objects had to be applied.
+    pub(crate) writes: usize,
 }
 
 /// Applies objects, and knows what the API server does not keep of them.
@@ -115,10 +117,11 @@ impl Applier {
         errors.extend(self.prune(platform, &snapshot, objects).await.err());
         errors.extend(volumes::disown(&self.client, platform, &snapshot).await.err().map(Error::from));
         let mut snapshot = snapshot;
+        let writes = answers.len();
         for (kind, child) in answers {
             snapshot.put(Watched::Object(kind), child);
         }
-        Applied { snapshot, failures: errors.iter().map(|error| failure(platform, error)).collect() }
+        Applied { snapshot, failures: errors.iter().map(|error| failure(platform, error)).collect(), writes }
     }
 
     /// The object as the API server answered, where it had to be applied.
@@ -190,7 +193,12 @@ impl Applier {
     async fn unknown(&self, platform: &Platform, object: &Object) -> Result<Option<&'static str>, Error> {
         let failed = |source| failed_to_apply(object, source);
         let api = self.api(object.kind(), platform.namespace());
-        let Some(found) = api.get_metadata_opt(object.name()).await.map_err(failed)? else { return Ok(None) };
+        // From the API server's cache: a moment's delay in seeing another's object is no more than that between seeing and applying.
+        let found = match api.get_metadata_with(object.name(), &GetParams::any()).await {
+            Ok(found) => found,
+            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(None),
+            Err(source) => return Err(failed(source)),
+        };
         let owners = owners(&found);
         if owners.iter().any(|owner| *owner.uid == *platform.uid()) {
             return Ok(None);

@@ -47,7 +47,7 @@ pub(super) async fn disown(client: &Client, platform: &Platform, snapshot: &Snap
 
 /// The StatefulSet as it is wanted, but with the volumes that it has.
 pub(super) fn as_large_as(live: &Child, mut desired: Value) -> Value {
-    if let (Some(size), Some(wanted)) = (live.data.pointer(SIZE), desired.pointer_mut(SIZE)) {
+    if let (Some(size), Some(wanted)) = (live.data().pointer(SIZE), desired.pointer_mut(SIZE)) {
         wanted.clone_from(size);
     }
     desired
@@ -72,15 +72,15 @@ pub(super) async fn grow(client: &Client, platform: &Platform, snapshot: &Snapsh
 
 /// Whether a volume is there and was asked to be smaller than this. One that is not bound yet cannot be changed.
 fn is_smaller(claim: &Child, wanted: &str) -> bool {
-    let size = |text: &str| text.parse::<Size>().ok();
-    let asked = claim.data["spec"]["resources"]["requests"]["storage"].as_str().and_then(size);
-    let is_bound = claim.data["status"]["phase"] == "Bound";
+    let (size, data) = (|text: &str| text.parse::<Size>().ok(), claim.data());
+    let asked = data["spec"]["resources"]["requests"]["storage"].as_str().and_then(size);
+    let is_bound = data["status"]["phase"] == "Bound";
     !claim.is_ending() && is_bound && asked.zip(size(wanted)).is_some_and(|(asked, wanted)| asked < wanted)
 }
 
 /// Whether the StatefulSet claims another size than it is to.
 pub(super) fn claims_differ(live: &Child, desired: &Value) -> bool {
-    live.data.pointer(SIZE) != desired.pointer(SIZE)
+    live.data().pointer(SIZE) != desired.pointer(SIZE)
 }
 
 /// Deletes a StatefulSet and leaves its pods running, for the next one to take up.

@@ -27,7 +27,7 @@ impl Keeper for Gateway {
     /// Asks only when somebody can answer.
     async fn look(&mut self, brief: &Brief) -> Seen<()> {
         let api = brief.snapshot.get(Kind::Deployment, &brief.platform.names().component(Component::API))?;
-        if api.data["status"]["readyReplicas"].as_i64().unwrap_or(0) == 0 {
+        if api.data()["status"]["readyReplicas"].as_i64().unwrap_or(0) == 0 {
             return None;
         }
         let pods = brief.snapshot.pods(Component::GATEWAY).filter(|pod| pod.is_ready());

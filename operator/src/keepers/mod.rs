@@ -73,9 +73,12 @@ impl Brief {
     }
 
     /// The templates of the stateful parts, and how many pods they are to have.
-    fn templates(&self) -> impl Iterator<Item = (&Value, &Value)> {
+    fn templates(&self) -> impl Iterator<Item = [Value; 2]> {
         let sets = self.snapshot.all().filter(|(watched, _)| *watched == Watched::Object(Kind::StatefulSet));
-        sets.map(|(_, set)| (&set.data["spec"]["replicas"], &set.data["status"]["updateRevision"]))
+        sets.map(|(_, set)| {
+            let mut data = set.data();
+            [data["spec"]["replicas"].take(), data["status"]["updateRevision"].take()]
+        })
     }
 }
 

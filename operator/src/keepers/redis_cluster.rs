@@ -58,7 +58,7 @@ fn cluster(brief: &Brief, which: RedisCluster) -> Option<(Pods, Target, Password
     let members: Vec<Member> = brief.snapshot.pods(which.component()).filter_map(|pod| member(which, pod)).collect();
     let unit = which.unit(&brief.platform);
     let set = brief.snapshot.get(unit.kind(), &unit.name)?;
-    let pods = Pods { count: u32::try_from(set.data["spec"]["replicas"].as_i64()?).unwrap_or_default(), members };
+    let pods = Pods { count: u32::try_from(set.data()["spec"]["replicas"].as_i64()?).unwrap_or_default(), members };
     let passwords = passwords(brief, which)?;
     let count = |number: i32| u16::try_from(number).unwrap_or(u16::MAX);
     let target = Target {

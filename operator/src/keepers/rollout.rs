@@ -118,7 +118,8 @@ fn stateful(platform: &Platform) -> Vec<Unit> {
 fn part(brief: &Brief, unit: &Unit) -> Option<Part> {
     let set = brief.snapshot.get(unit.kind(), &unit.name)?;
     let component = unit.component;
-    let status = &set.data["status"];
+    let data = set.data();
+    let status = &data["status"];
     let current = status["updateRevision"].as_str()?;
     if status["observedGeneration"].as_i64()? < set.generation {
         return None;
@@ -130,7 +131,7 @@ fn part(brief: &Brief, unit: &Unit) -> Option<Part> {
         ready: pod.is_ready(),
         ending: pod.is_ending(),
     });
-    let wanted = usize::try_from(set.data["spec"]["replicas"].as_i64()?).ok()?;
+    let wanted = usize::try_from(data["spec"]["replicas"].as_i64()?).ok()?;
     Some(Part { component, wanted, pods: pods.collect() })
 }
 

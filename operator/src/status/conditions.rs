@@ -178,7 +178,8 @@ impl Conditions {
     /// Says whether the autoscaler works, which metrics are in force, and whether the API server keeps the tolerances.
     pub(super) fn autoscaler(&mut self, autoscaler: &Child, requests_per_second: bool) {
         self.part("Autoscaler", &verdict::of_autoscaler(autoscaler));
-        let behavior = &autoscaler.data["spec"]["behavior"];
+        let data = autoscaler.data();
+        let behavior = &data["spec"]["behavior"];
         let kept = ["scaleUp", "scaleDown"].iter().all(|direction| behavior[*direction]["tolerance"].is_string());
         let metrics = if requests_per_second {
             "CPU, memory and requests per second are in force."

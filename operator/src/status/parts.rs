@@ -91,7 +91,8 @@ fn whole_mebibytes(bytes: u64) -> i64 {
 
 /// What the autoscaler says, beside the bands of the spec.
 pub(super) fn autoscaler(autoscaler: &Child, platform: &Platform, requests_per_second: bool) -> AutoscalerStatus {
-    let (scaling, status) = (&platform.spec().scaling, &autoscaler.data["status"]);
+    let (scaling, data) = (&platform.spec().scaling, autoscaler.data());
+    let status = &data["status"];
     let metric = |band: Band| ScalingMetric {
         current: current(&status["currentMetrics"], &band.metric),
         metric: band.metric,
@@ -147,8 +148,9 @@ pub(super) fn address(snapshot: &Snapshot, platform: &Platform) -> String {
     let name = platform.names().component(Component::GATEWAY);
     let inside = format!("http://{name}.{}.svc", platform.namespace());
     let Some(service) = snapshot.get(Kind::Service, &name) else { return inside };
-    let ingress = &service.data["status"]["loadBalancer"]["ingress"][0];
-    let node_port = service.data["spec"]["ports"][0]["nodePort"].as_i64();
+    let data = service.data();
+    let ingress = &data["status"]["loadBalancer"]["ingress"][0];
+    let node_port = data["spec"]["ports"][0]["nodePort"].as_i64();
     match (platform.spec().gateway.service.kind, ingress["hostname"].as_str().or(ingress["ip"].as_str()), node_port) {
         (ServiceType::LoadBalancer, Some(host), _) => format!("http://{host}"),
         (ServiceType::LoadBalancer | ServiceType::NodePort, _, Some(port)) => format!("port {port} of every node"),

@@ -1,6 +1,7 @@
 //! Whether a component is as it should be; if not, why, and on which pod.
 
 use jiff::Timestamp;
+use serde_json::Value;
 use taskplatform_blueprint::{Kind, trouble};
 
 use crate::{
@@ -29,14 +30,14 @@ impl Workload {
         let Some(object) = snapshot.get(kind, name) else {
             return Self::default();
         };
-        let status = |field: &str| object.data["status"][field].as_i64().unwrap_or(0);
-        let desired = object.data["spec"]["replicas"].as_i64().unwrap_or(1);
+        let data = object.data();
+        let status = |field: &str| data["status"][field].as_i64().unwrap_or(0);
+        let desired = data["spec"]["replicas"].as_i64().unwrap_or(1);
         let current = object.generation > 0 && status("observedGeneration") >= object.generation;
         let existing = status("replicas");
         // A rolling update of a Deployment ends when the pods of the former template are gone.
         let rolled_out = current && status("updatedReplicas") == desired && existing == desired;
-        let refusal = refusal(object).or_else(|| snapshot.refusal(name)).filter(|_| existing < desired);
-        let refusal = refusal.map(str::to_owned);
+        let refusal = refusal(&data).or_else(|| snapshot.refusal(name)).filter(|_| existing < desired);
         Self { desired, existing, ready: status("readyReplicas").min(desired), rolled_out, refusal }
     }
 
@@ -50,10 +51,10 @@ impl Workload {
 }
 
 /// What a Deployment says of pods that it may not make.
-fn refusal(workload: &Child) -> Option<&str> {
-    let conditions = workload.data["status"]["conditions"].as_array();
+fn refusal(workload: &Value) -> Option<String> {
+    let conditions = workload["status"]["conditions"].as_array();
     let failure = conditions.into_iter().flatten().find(|condition| condition["type"] == "ReplicaFailure")?;
-    if failure["status"] == "True" { failure["message"].as_str() } else { None }
+    if failure["status"] == "True" { failure["message"].as_str().map(str::to_owned) } else { None }
 }
 
 pub(super) fn of_workload(workload: &Workload, pods: &Pods) -> Verdict {
@@ -128,7 +129,8 @@ pub(super) fn of_redis(health: Option<&Result<redis::Health, String>>, workload:
 
 /// Whether the autoscaler can see and scale.
 pub(super) fn of_autoscaler(autoscaler: &Child) -> Verdict {
-    let conditions = autoscaler.data["status"]["conditions"].as_array();
+    let data = autoscaler.data();
+    let conditions = data["status"]["conditions"].as_array();
     let condition = |type_: &str| conditions.into_iter().flatten().find(|condition| condition["type"] == type_);
     let Some(active) = condition("ScalingActive") else {
         return Err(("NotStarted", "it has not measured anything yet".into()));
@@ -158,7 +160,7 @@ impl Pods<'_> {
         let troubles = self
             .pods
             .iter()
-            .filter_map(|pod| Some((&pod.name, trouble(&pod.data["status"], pod.ends_by, pod.node(), self.now)?)));
+            .filter_map(|pod| Some((&pod.name, trouble(&pod.data()["status"], pod.ends_by, pod.node(), self.now)?)));
         let worst = troubles.max_by_key(|(_, trouble)| trouble.rank);
         worst.map_or_else(String::new, |(pod, trouble)| format!(": {pod} {}", trouble.why))
     }

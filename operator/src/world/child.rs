@@ -26,8 +26,12 @@ pub(crate) struct Child {
     pub(crate) applied: Option<Box<str>>,
     /// What the API server keeps of it; of pods and claims, which are not applied, nothing.
     pub(crate) kept: Fingerprint,
-    /// What is read of it, as it stands in the object: parts of `spec` and `status`.
-    pub(crate) data: Value,
+    /// Of a pod: its Kubernetes node, its IP address, and whether it is ready.
+    node: Option<Box<str>>,
+    ip: Option<std::net::IpAddr>,
+    ready: bool,
+    /// What is read of it, as it stands in the object: parts of `spec` and `status`. As text, it takes a tenth of the memory.
+    data: Box<str>,
 }
 
 /// An owner of an object.
@@ -51,6 +55,7 @@ impl Child {
             Watched::Object(_) => Fingerprint::of(&object),
             Watched::Pod | Watched::Claim | Watched::Refusal => Fingerprint::default(),
         };
+        let pod = if watched == Watched::Pod { object.data.clone() } else { Value::Null };
         let data = watched.data(&mut object);
         let component = object.labels().get("app.kubernetes.io/component");
         Self {
@@ -64,14 +69,36 @@ impl Child {
             revision: object.labels().get("controller-revision-hash").map(|revision| revision.as_str().into()),
             applied: object.annotations().get(APPLIED).map(|digest| digest.as_str().into()),
             kept,
-            data,
+            node: pod["spec"]["nodeName"].as_str().map(Box::from),
+            ip: pod["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok()),
+            ready: is_ready(&pod),
+            data: if data.is_null() { Box::default() } else { data.to_string().into() },
         }
+    }
+
+    /// What is read of it; nothing of most.
+    pub(crate) fn data(&self) -> Value {
+        serde_json::from_str(&self.data).unwrap_or_default()
     }
 
     /// Whether two versions differ in nothing that is kept of them.
     pub(super) fn says_the_same(&self, other: &Self) -> bool {
-        let Self { name, uid, version: _, generation, component, owners, ends_by, revision, applied, kept, data } =
-            self;
+        let Self {
+            name,
+            uid,
+            version: _,
+            generation,
+            component,
+            owners,
+            ends_by,
+            revision,
+            applied,
+            kept,
+            node,
+            ip,
+            ready,
+            data,
+        } = self;
         name == &other.name
             && uid == &other.uid
             && generation == &other.generation
@@ -81,6 +108,9 @@ impl Child {
             && revision == &other.revision
             && applied == &other.applied
             && kept == &other.kept
+            && node == &other.node
+            && ip == &other.ip
+            && ready == &other.ready
             && data == &other.data
     }
 
@@ -96,19 +126,23 @@ impl Child {
 
     /// Its IP address: that of a pod that has one and is not about to go.
     pub(crate) fn address(&self) -> Option<std::net::IpAddr> {
-        if self.is_ending() { None } else { self.data["status"]["podIP"].as_str()?.parse().ok() }
+        self.ip.filter(|_| !self.is_ending())
     }
 
     /// The Kubernetes node of a pod.
     pub(crate) fn node(&self) -> Option<&str> {
-        self.data["spec"]["nodeName"].as_str()
+        self.node.as_deref()
     }
 
     /// Whether a pod is ready.
-    pub(crate) fn is_ready(&self) -> bool {
-        let conditions = self.data["status"]["conditions"].as_array();
-        conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    pub(crate) const fn is_ready(&self) -> bool {
+        self.ready
     }
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 pub(crate) fn owners(object: &impl ResourceExt) -> Box<[Owner]> {

@@ -21,6 +21,10 @@ pub(crate) struct Found {
 impl<'de> Deserialize<'de> for Found {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut document = Value::deserialize(deserializer)?;
+        // Nobody reads them, and they would be most of it.
+        if let Some(metadata) = document["metadata"].as_object_mut() {
+            metadata.remove("managedFields");
+        }
         let error = match TaskPlatform::read_stored(document.clone()) {
             Ok((platform, unknown)) => return Ok(Self { platform, unreadable: None, unknown }),
             Err(error) => error.to_string(),

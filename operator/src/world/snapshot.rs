@@ -38,13 +38,18 @@ impl Snapshot {
     }
 
     /// What the API server answered last to a StatefulSet that wanted to make a pod.
-    pub(crate) fn refusal(&self, set: &str) -> Option<&str> {
-        self.objects.get(&(Watched::Refusal, set.into()))?.data["message"].as_str()
+    pub(crate) fn refusal(&self, set: &str) -> Option<String> {
+        Some(self.objects.get(&(Watched::Refusal, set.into()))?.data()["message"].as_str()?.to_owned())
     }
 
     /// Whether anything of a component is left but its volumes.
     pub(crate) fn has_any(&self, component: Component) -> bool {
         self.all().any(|(watched, child)| watched != Watched::Claim && child.component == Some(component))
+    }
+
+    /// Whether it is the very same, which nothing has changed since.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.objects, &other.objects)
     }
 
     /// The same with an object as the API server answered.

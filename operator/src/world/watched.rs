@@ -108,6 +108,14 @@ impl Watched {
                 _ => {}
             }
         }
-        if kept.is_empty() { Value::Null } else { Value::Object(kept) }
+        let kept = if kept.is_empty() { Value::Null } else { Value::Object(kept) };
+        let is_read = match self {
+            // Of the Services only those are read that are reached from outside the cluster.
+            Self::Object(Kind::Service) => {
+                kept["status"]["loadBalancer"]["ingress"].is_array() || kept["spec"]["ports"][0]["nodePort"].is_number()
+            }
+            _ => true,
+        };
+        if is_read { kept } else { Value::Null }
     }
 }
