@@ -154,10 +154,10 @@ impl Platform {
         Ok(cluster::exec(&self.client, self.name, &primary, &command).await?.trim().to_owned())
     }
 
-    /// A password of the platform.
+    /// What the Secret has under a key.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is nothing.
     pub async fn password(&self, key: &str) -> Result<String> {
         let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(self.client.clone(), self.name);
         let secret = secrets.get(&format!("{}-credentials", self.name)).await?;
@@ -171,8 +171,11 @@ impl Platform {
     /// When PgBouncer does not answer.
     pub async fn pgbouncer_setting(&self, pod: &Pod, setting: &str) -> Result<String> {
         let stream = cluster::connect(&self.client, self.name, &pod.name_any(), 6432).await?;
+        // Every second password is another user's.
+        let version = self.password("pooler-password.version").await.unwrap_or_default();
+        let user = if version.parse().unwrap_or(0) % 2 == 1 { "pgbouncer_2" } else { "pgbouncer" };
         let mut config = tokio_postgres::Config::new();
-        config.user("pgbouncer").dbname("pgbouncer").password(self.password("pooler-password").await?);
+        config.user(user).dbname("pgbouncer").password(self.password("pooler-password").await?);
         let (client, connection) = config.connect_raw(stream, tokio_postgres::NoTls).await?;
         tokio::spawn(connection);
         for message in client.simple_query("SHOW CONFIG").await? {

@@ -9,6 +9,7 @@ mod mishaps;
 mod network;
 mod packaging;
 mod planning;
+mod rotation;
 mod services;
 mod shared;
 mod status;

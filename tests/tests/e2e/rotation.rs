@@ -1,0 +1,103 @@
+//! Passwords are changed while people work.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use taskplatform_tests::{
+    cluster, eventually, explained,
+    http::{User, gateway, unique},
+    platform::Platform,
+};
+use tokio::sync::watch;
+
+use crate::{shared_platform, turn};
+
+/// All but the signing key, whose predecessor is taken for an hour.
+const KEYS: [&str; 8] = [
+    "postgres-password",
+    "replication-password",
+    "rewind-password",
+    "patroni-password",
+    "tasks-password",
+    "pooler-password",
+    "cache-password",
+    "sessions-password",
+];
+
+/// Writes until it is told to stop; how many tasks were acknowledged, each of which is there.
+async fn write(user: User, mut stop: watch::Receiver<bool>) -> Result<usize> {
+    let mut acknowledged = Vec::new();
+    loop {
+        let task = user.create(&format!("task {}", acknowledged.len())).await;
+        let task = task.with_context(|| format!("after {} tasks", acknowledged.len()))?;
+        acknowledged.push(task["id"].to_string());
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            () = tokio::time::sleep(Duration::from_millis(100)) => {}
+        }
+    }
+    let there = user.all_ids().await?;
+    let lost: Vec<&String> = acknowledged.iter().filter(|id| !there.contains(*id)).collect();
+    ensure!(lost.is_empty(), "{} acknowledged tasks are lost: {lost:?}", lost.len());
+    Ok(acknowledged.len())
+}
+
+/// Whether a node of the cache takes a password.
+async fn redis_takes(platform: &Platform, password: &str) -> Result<bool> {
+    let ping = ["redis-cli", "--no-auth-warning", "-a", password, "PING"];
+    let pod = format!("{}-cache-0", platform.name);
+    Ok(cluster::exec(&platform.client, platform.name, &pod, &ping).await?.contains("PONG"))
+}
+
+#[tokio::test]
+async fn every_password_is_changed_while_users_write_and_none_of_them_notices() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        platform.settled().await?;
+        let (stop, stopped) = watch::channel(false);
+        let user = User::register(&gateway(), &unique("rotation")).await?;
+        let writer = tokio::spawn(write(user, stopped));
+
+        let former = platform.password("cache-password").await?;
+        let chosen: BTreeMap<&str, String> =
+            KEYS.into_iter().map(|key| (key, format!("chosen-{}", unique(key)))).collect();
+        let chosen: BTreeMap<&str, String> =
+            chosen.into_iter().map(|(key, text)| (key, text.replace(['@', '+'], "-"))).collect();
+        let secrets: Api<Secret> = Api::namespaced(platform.client.clone(), platform.name);
+        let name = format!("{}-credentials", platform.name);
+        secrets.patch(&name, &PatchParams::default(), &Patch::Merge(json!({"stringData": chosen}))).await?;
+
+        eventually("the passwords before are taken no more", 600, async || {
+            let data = secrets.get(&name).await?.data.unwrap_or_default();
+            for key in KEYS {
+                let slots = [".a", ".b"].iter().filter(|slot| data.contains_key(&format!("{key}{slot}"))).count();
+                ensure!(data.contains_key(&format!("{key}.version")), "{key} has not been changed");
+                ensure!(slots == 1, "{key}: both are taken");
+            }
+            Ok(())
+        })
+        .await?;
+        platform.settled().await?;
+        ensure!(!writer.is_finished(), "{:?}", writer.await?);
+        stop.send_replace(true);
+        let written = writer.await??;
+        ensure!(written > 300, "it has written {written} tasks only");
+
+        ensure!(redis_takes(&platform, &chosen["cache-password"]).await?, "the cache takes the chosen one");
+        ensure!(!redis_takes(&platform, &former).await?, "the cache takes the former");
+        let logins =
+            platform.sql("SELECT string_agg(rolname, ',' ORDER BY rolname) FROM pg_roles WHERE rolcanlogin").await?;
+        ensure!(logins == "postgres,replicator_2,rewind_2,tasks_2", "{logins}");
+        let owner = platform.sql("SELECT DISTINCT tableowner FROM pg_tables WHERE tablename = 'tasks'").await?;
+        ensure!(owner == "tasks", "{owner}");
+        Ok(())
+    })
+    .await
+}
