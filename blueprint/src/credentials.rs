@@ -12,7 +12,7 @@ use crate::{Component, Login, parts::PARTS};
 
 /// Characters that a password must have at least, and may have at most.
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=128;
-/// When a password was changed last.
+/// When a password was changed last, or the one before was taken no more.
 const ROTATED_AT: &str = "rotated-at";
 const VERSION: &str = ".version";
 const SLOTS: [&str; 2] = [".a", ".b"];
@@ -108,7 +108,7 @@ impl Credentials {
         current.into_iter().chain(former)
     }
 
-    /// When a password was changed last.
+    /// When a password was changed last, or the one before was taken no more.
     pub fn rotated_at(&self) -> Option<&str> {
         self.get(ROTATED_AT)
     }
@@ -147,12 +147,13 @@ impl Credentials {
     }
 
     /// What the Secret should hold when the passwords before those of these keys are not admitted any more; nothing, where a key goes.
-    pub fn without_former(&self, keys: &[&str]) -> BTreeMap<String, Option<String>> {
+    pub fn without_former(&self, keys: &[&str], now: &str) -> BTreeMap<String, Option<String>> {
         let gone = self.rotating().filter(|key| keys.contains(key));
         let gone: BTreeSet<String> = gone.map(|key| slot(key, self.version(key) - 1)).collect();
         let mut rest = self.clone();
         rest.0.retain(|key, _| !gone.contains(key));
         let files = rest.files().filter(|(key, text)| self.get(key) != Some(text)).map(|(key, text)| (key, Some(text)));
+        let files = files.chain([(ROTATED_AT.to_owned(), Some(now.to_owned()))]);
         files.chain(gone.into_iter().map(|key| (key, None))).collect()
     }
 
@@ -254,7 +255,7 @@ mod tests {
         assert_eq!(again(&third), BTreeMap::new(), "it waits for its turn");
 
         let mut alone = rotating.clone();
-        for (key, value) in rotating.without_former(&[TASKS]) {
+        for (key, value) in rotating.without_former(&[TASKS], NOW) {
             match value {
                 Some(value) => drop(alone.0.insert(key, value)),
                 None => drop(alone.0.remove(&key)),

@@ -111,7 +111,7 @@ fn missing(
 pub(crate) async fn forget_former(client: &Client, platform: &Platform, keys: &[&str]) -> Result<(), Error> {
     let Some(secret) = find(client, platform).await? else { return Ok(()) };
     let change: BTreeMap<String, Option<ByteString>> = decode(&secret)
-        .without_former(keys)
+        .without_former(keys, &Timestamp::now().to_string())
         .into_iter()
         .map(|(key, text)| (key, text.map(|text| ByteString(text.into_bytes()))))
         .collect();

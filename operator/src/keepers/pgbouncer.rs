@@ -3,6 +3,7 @@
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use futures::future::join_all;
+use jiff::Timestamp;
 use taskplatform_blueprint::{Component, Endpoint, Login};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
@@ -11,6 +12,8 @@ use crate::describe;
 
 /// PgBouncer does one thing at a time, but none of them takes long.
 const TIMEOUT: Duration = Duration::from_secs(4);
+/// The files of a Secret reach a pod within two minutes, as a rule.
+const FILES_ARRIVE: Duration = Duration::from_mins(10);
 /// Its console's name.
 const CONSOLE: &str = "pgbouncer";
 const LOGIN: Option<Login> = Endpoint::POOLER_CONSOLE.login;
@@ -59,10 +62,11 @@ impl Keeper for Consoles {
         if pods.is_empty() {
             return None;
         }
+        let reload = brief.may_act && may_have_changed(brief.credentials.rotated_at());
         let mut open = std::mem::take(&mut self.open);
         let asked = pods.into_iter().map(|(pod, address)| {
             let console = open.remove(&address);
-            async move { (address, ask(pod, address, users, console).await) }
+            async move { (address, ask(pod, address, users, console, reload).await) }
         });
         let mut pools = Vec::new();
         for (address, answer) in join_all(asked).await {
@@ -79,11 +83,19 @@ impl Keeper for Consoles {
     }
 }
 
+/// Whether the file with the users may have changed lately. PgBouncer reads it again only when it is told to, and nobody knows when it has
+/// reached a pod.
+fn may_have_changed(rotated_at: Option<&str>) -> bool {
+    let rotated: Option<Timestamp> = rotated_at.and_then(|time| time.parse().ok());
+    rotated.is_some_and(|rotated| Timestamp::now().duration_since(rotated).unsigned_abs() < FILES_ARRIVE)
+}
+
 async fn ask(
     pod: String,
     address: IpAddr,
     users: (&User, &[User]),
     console: Option<Console>,
+    reload: bool,
 ) -> Result<(Pools, Console), Error> {
     let ask = async {
         // One that has ended since the last look is opened anew.
@@ -91,6 +103,9 @@ async fn ask(
             Some(console) => console,
             None => open(address, users).await?,
         };
+        if reload {
+            console.0.batch_execute("RELOAD").await?;
+        }
         let rows = rows(&console.0).await?;
         Ok((rows, console))
     };
