@@ -45,7 +45,7 @@ bench: ## time from apply to Ready, and what the operator takes
 bench-api: ## the task API beside the baseline that it replaces (25 min; bench/api.sh --quick: 3 min)
 	@bench/api.sh
 
-bench-scale: ## a thousand platforms, beside a plain client that creates the same objects (20 min)
+bench-scale: ## a thousand platforms, beside a plain client that creates the same objects (40 min)
 	@bench/scale.sh
 
 fuzz: ## what the task API answers, against its OpenAPI document

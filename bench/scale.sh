@@ -1,14 +1,14 @@
 #!/bin/bash
 # A thousand platforms in a namespace whose quota admits no pods, beside a plain client that creates the same objects: the operator's
 # memory, its objects a second, its idle CPU, its restart, and whether platforms in trouble hold up the others.
-# Usage: bench/scale.sh [--platforms N] [--troubled N]  (20 min; on the cluster of `make up`; needs jq)
+# Usage: bench/scale.sh [--platforms N] [--troubled N]  (40 min; on the cluster of `make up`; needs jq)
 set -euo pipefail
 . "$(dirname "$0")/../dev/lib.sh"
 export KUBECONFIG=$cache/scale.kubeconfig
 namespaces=(scale scale-plain scale-troubled)
 
-say "$(nproc) cores, $(kube get taskplatforms -A -o name | wc -l) platforms before"
 kind get kubeconfig --name "$cluster" >"$KUBECONFIG"
+say "$(nproc) cores, $(kubectl get taskplatforms -A -o name | wc -l) platforms before"
 kubectl delete namespace --ignore-not-found --wait "${namespaces[@]}"
 trap 'kubectl delete namespace --ignore-not-found --wait=false "${namespaces[@]}" >/dev/null' EXIT
 cd "$root"

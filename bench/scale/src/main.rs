@@ -25,6 +25,9 @@ struct Arguments {
     /// How many platforms there are.
     #[arg(long, default_value_t = 1000)]
     platforms: usize,
+    /// The objects of how many the plain client creates: deleting them again takes longer than that.
+    #[arg(long, default_value_t = 200)]
+    plain: usize,
     /// How many more are in trouble.
     #[arg(long, default_value_t = 50)]
     troubled: usize,
@@ -55,15 +58,16 @@ struct Measured {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let Arguments { platforms: count, troubled, changes } = Arguments::parse();
+    let Arguments { platforms: count, plain, troubled, changes } = Arguments::parse();
     let client = Client::try_default().await?;
     let mut measured = Measured { platforms: count, troubled, ..Measured::default() };
 
     let began = Instant::now();
     let say = |what: &str| eprintln!("{:5} s  {what}", began.elapsed().as_secs());
-    say(&format!("the plain client creates the objects of {count} platforms"));
-    let plain = plain::create(&client, count).await?;
-    measured.objects = plain.objects;
+    say(&format!("the plain client creates the objects of {plain} platforms"));
+    let plain = plain::create(&client, plain).await?;
+    let objects = plain.objects / plain.platforms * count;
+    measured.objects = objects;
     measured.plain_per_second = plain.per_second();
     say(&format!("{} objects, {:.0}/s; they are deleted again", plain.objects, plain.per_second()));
     plain::delete(&client).await?;
@@ -71,8 +75,8 @@ async fn main() -> Result<()> {
     say(&format!("{count} platforms are created"));
     let operator = Operator::of(&client).await?;
     let platforms = Platforms::create(&client, "scale", count).await?;
-    let took = platforms.await_applied(&operator, plain.objects, &say).await?;
-    measured.operator_per_second = per_second(plain.objects, took);
+    let took = platforms.await_applied(&operator, objects, &say).await?;
+    measured.operator_per_second = per_second(objects, took);
     measured.ratio = measured.operator_per_second / measured.plain_per_second;
     say(&format!("{:.0} objects/s, {:.2} of the plain client's", measured.operator_per_second, measured.ratio));
 

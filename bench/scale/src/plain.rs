@@ -21,6 +21,7 @@ const NAMESPACE: &str = "scale-plain";
 const LONGEST_DELETION: Duration = Duration::from_mins(20);
 
 pub(crate) struct Created {
+    pub(crate) platforms: usize,
     pub(crate) objects: usize,
     pub(crate) took: Duration,
 }
@@ -58,7 +59,7 @@ pub(crate) async fn create(client: &Client, count: usize) -> Result<Created> {
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
         .await?;
-    Ok(Created { objects: total, took: began.elapsed() })
+    Ok(Created { platforms: count, objects: total, took: began.elapsed() })
 }
 
 pub(crate) async fn delete(client: &Client) -> Result<()> {
