@@ -5,12 +5,24 @@ use kube::{ResourceExt, core::DynamicObject};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::Object;
+
 /// The annotation with the digest of what was applied last: it tells when something was taken away.
 pub const APPLIED: &str = "taskplatform.dev/applied";
 
-/// An object of the blueprint as it is sent: with its owner, and with the digest of all that.
-pub fn with_owner(mut value: Value, owner: &OwnerReference) -> Value {
-    value["metadata"]["ownerReferences"] = json!([owner]);
+/// An object of the blueprint as it is sent: with its owner, if that takes it along, and with the digest of all that.
+pub fn as_sent(object: &Object, owner: &OwnerReference) -> Value {
+    let owners: &[&OwnerReference] = if object.is_owned() { &[owner] } else { &[] };
+    with_owners(object.value().clone(), owners)
+}
+
+/// The same of an object that its owner takes along.
+pub fn with_owner(value: Value, owner: &OwnerReference) -> Value {
+    with_owners(value, &[owner])
+}
+
+fn with_owners(mut value: Value, owners: &[&OwnerReference]) -> Value {
+    value["metadata"]["ownerReferences"] = json!(owners);
     let applied = digest(&value);
     value["metadata"]["annotations"][APPLIED] = applied.into();
     value

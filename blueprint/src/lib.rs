@@ -28,7 +28,9 @@ pub use findings::{Code, Finding, InvalidNodes, Node, Nodes, Severity, UnknownCo
 pub use fingerprint::Fingerprint;
 pub use images::{Image, Images};
 pub use object::{Kind, MANAGED_BY, Object, labels, selector};
-pub use parts::{Band, CredentialFile, PARTS, Part, Proposal, RedisCluster, Share, bands, dynamic_configuration};
+pub use parts::{
+    Band, CredentialFile, MOST_LAG_TO_LEAD, PARTS, Part, Proposal, RedisCluster, Share, bands, dynamic_configuration,
+};
 pub use plan::{Action, Change, Effect, FieldChange, SettingChange, Totals, differences, in_a_line, plan, settings};
 pub use platform::{CustomMetric, Draft, Facts, Invalid, Names, Platform, REQUESTS_PER_SECOND};
 pub use pod::{pod_security_context, security_context};

@@ -2,6 +2,7 @@
 
 use kube::core::GroupVersionKind;
 use serde_json::{Map, Value, json};
+use taskplatform_crds::DeletionPolicy;
 
 use crate::{Component, Platform};
 
@@ -13,6 +14,7 @@ pub const MANAGED_BY: &str = "taskplatform-operator";
 pub struct Object {
     kind: Kind,
     value: Value,
+    is_owned: bool,
 }
 
 /// The kinds that a platform is made of, in the order in which they are applied.
@@ -92,7 +94,18 @@ impl Object {
         if let (Value::Object(value), Value::Object(content)) = (&mut value, content) {
             value.extend(content);
         }
-        Self { kind, value }
+        Self { kind, value, is_owned: true }
+    }
+
+    /// The same, but kept with the volumes: where these stay when the TaskPlatform is deleted, it does, too.
+    pub(crate) fn kept_with_volumes(mut self, platform: &Platform) -> Self {
+        self.is_owned = platform.spec().deletion_policy == DeletionPolicy::Delete;
+        self
+    }
+
+    /// Whether it goes with its TaskPlatform.
+    pub const fn is_owned(&self) -> bool {
+        self.is_owned
     }
 
     /// The object's kind.

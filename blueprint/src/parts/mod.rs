@@ -8,7 +8,7 @@ mod redis;
 mod worker;
 
 pub use api::{Band, bands};
-pub use database::dynamic_configuration;
+pub use database::{MOST_LAG_TO_LEAD, dynamic_configuration};
 pub use redis::RedisCluster;
 
 /// PostgreSQL's settings.

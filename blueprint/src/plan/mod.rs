@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     Kind, Object,
-    applied::{is_kept, was_applied, with_owner},
+    applied::{as_sent, is_kept, was_applied},
 };
 pub use effects::Effect;
 pub use fields::{FieldChange, differences};
@@ -99,7 +99,7 @@ fn delete(kind: Kind, object: &DynamicObject) -> Change {
 /// What changes of an object; nothing, if it is as it should be.
 fn change(object: &Object, live: &DynamicObject, owner: Option<&OwnerReference>) -> Option<Change> {
     let desired = match owner {
-        Some(owner) => with_owner(object.value().clone(), owner),
+        Some(owner) => as_sent(object, owner),
         None => object.value().clone(),
     };
     if was_applied(live, &desired) && is_kept(live, &desired) {

@@ -5,14 +5,20 @@
 
 use std::fmt::Debug;
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        core::v1::{PersistentVolumeClaim, Secret, Service, ServiceAccount},
+        rbac::v1::{Role, RoleBinding},
+    },
+};
 use kube::{
-    Api, Client, Resource,
+    Api, Client, Resource, ResourceExt,
     api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, Preconditions},
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use taskplatform_blueprint::{Draft, MANAGED_BY};
+use taskplatform_blueprint::{Component, Draft, MANAGED_BY};
 use taskplatform_crds::{DeletionPolicy, TaskPlatform};
 use tracing::info;
 
@@ -31,7 +37,7 @@ pub(crate) enum Error {
     #[error(
         "{kind} {name} cannot be deleted with its TaskPlatform (spec.deletionPolicy is Delete): it is tried again. May the operator delete it?"
     )]
-    Delete { kind: &'static str, name: String, source: Box<kube::Error> },
+    Delete { kind: String, name: String, source: Box<kube::Error> },
 }
 
 /// Has the finalizer on the TaskPlatform exactly where its volumes are to go with it.
@@ -98,6 +104,29 @@ async fn delete_data(client: &Client, draft: &Draft) -> Result<(), Error> {
     {
         delete(&secrets, &secret.metadata).await?;
     }
+    delete_state::<Service>(client, draft).await?;
+    delete_state::<RoleBinding>(client, draft).await?;
+    delete_state::<Role>(client, draft).await?;
+    delete_state::<ServiceAccount>(client, draft).await
+}
+
+/// What was kept with the volumes, and belongs to nobody.
+async fn delete_state<K>(client: &Client, draft: &Draft) -> Result<(), Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
+    let failed = |source| Error::List { platform: draft.name().to_owned(), source: Box::new(source) };
+    let labels = format!(
+        "app.kubernetes.io/name=taskplatform,app.kubernetes.io/instance={},app.kubernetes.io/component={},app.kubernetes.io/managed-by={MANAGED_BY}",
+        draft.name(),
+        Component::DATABASE
+    );
+    let api: Api<K> = Api::namespaced(client.clone(), draft.namespace());
+    for found in api.list_metadata(&ListParams::default().labels(&labels)).await.map_err(failed)? {
+        if found.owner_references().is_empty() {
+            delete(&api, &found.metadata).await?;
+        }
+    }
     Ok(())
 }
 
@@ -113,18 +142,18 @@ where
         preconditions: Some(Preconditions { uid: found.uid.clone(), resource_version: None }),
         ..DeleteParams::default()
     };
-    let kind: &'static str = if K::kind(&()) == "Secret" { "Secret" } else { "PersistentVolumeClaim" };
+    let kind = K::kind(&());
     match api.delete(&name, &parameters).await {
         Ok(_) => {
             info!(
-                kind,
+                %kind,
                 name,
                 namespace = found.namespace,
                 "deleted with its TaskPlatform, as spec.deletionPolicy says"
             );
         }
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
-        Err(source) => return Err(Error::Delete { kind, name, source: Box::new(source) }),
+        Err(source) => return Err(Error::Delete { kind: kind.into_owned(), name, source: Box::new(source) }),
     }
     Ok(())
 }

@@ -18,7 +18,10 @@ use kube::{
     core::{ApiResource, DynamicObject},
 };
 use serde_json::Value;
-use taskplatform_blueprint::{Fingerprint, Kind, MANAGED_BY, Object, Platform, applied::with_owner};
+use taskplatform_blueprint::{
+    Fingerprint, Kind, MANAGED_BY, Object, Platform,
+    applied::{as_sent, with_owner},
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -131,7 +134,7 @@ impl Applier {
         snapshot: &Snapshot,
         object: &Object,
     ) -> Result<Option<(Kind, Arc<Child>)>, Error> {
-        let desired = with_owner(object.value().clone(), &platform.owner_reference());
+        let desired = as_sent(object, &platform.owner_reference());
         let live = snapshot.get(object.kind(), object.name());
         if live.is_some_and(|live| self.is_as_applied(&desired, live)) {
             return Ok(None);
@@ -151,7 +154,7 @@ impl Applier {
             return self.apply_object(platform, snapshot, set).await;
         };
         self.admit(platform, set, Some(live)).await?;
-        let desired = with_owner(set.value().clone(), &platform.owner_reference());
+        let desired = as_sent(set, &platform.owner_reference());
         if let Err(error) = volumes::grow(&self.client, platform, snapshot, set).await {
             // Volumes that cannot grow do not hold up what else has changed.
             let desired = with_owner(volumes::as_large_as(live, set.value().clone()), &platform.owner_reference());

@@ -4,18 +4,24 @@
 use k8s_openapi::api::core::v1::{Endpoints, PersistentVolumeClaim, Secret};
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, ListParams, Preconditions},
+    api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions},
 };
-use taskplatform_blueprint::{Component, Platform, units};
+use serde_json::{Value, json};
+use taskplatform_blueprint::{Component, Endpoint, MANAGED_BY, MOST_LAG_TO_LEAD, Platform, units};
 use tracing::info;
 
 use crate::world::{Owner, OwnerKind, Snapshot, owners};
+
+/// The annotation of Patroni's Endpoints with the settings that all members share.
+const CONFIGURATION: &str = "config";
 
 /// It cannot be told what a predecessor has left.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("the volumes of an earlier platform {platform} cannot be listed")]
     Claims { platform: String, source: kube::Error },
+    #[error("that the most advanced member of the database of {platform} is to lead cannot be said")]
+    Lead { platform: String, source: kube::Error },
     #[error("what Patroni remembers of an earlier platform {platform} cannot be removed")]
     Endpoints { platform: String, source: kube::Error },
 }
@@ -49,8 +55,8 @@ pub(crate) async fn remains(
     Ok(remains)
 }
 
-/// The volumes that the missing StatefulSets must not take up. A database without any volume begins anew: what Patroni
-/// remembers of an earlier one is removed.
+/// The volumes that the missing StatefulSets must not take up. A database without any volume begins anew: what Patroni remembers of an
+/// earlier one is removed. One with volumes goes on where it was.
 async fn claims_about_to_go(client: &Client, platform: &Platform, missing: &[Component]) -> Result<Vec<String>, Error> {
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), platform.namespace());
     let labels = format!("app.kubernetes.io/name=taskplatform,app.kubernetes.io/instance={}", platform.name());
@@ -64,14 +70,49 @@ async fn claims_about_to_go(client: &Client, platform: &Platform, missing: &[Com
             claim.labels().get("app.kubernetes.io/component").is_some_and(|component| component == name)
         })
     };
-    if missing.contains(&Component::DATABASE) && of(Component::DATABASE).next().is_none() {
-        forget_patroni(client, platform.namespace(), platform.name()).await?;
-    }
     let about_to_go = missing
         .iter()
         .flat_map(|component| of(*component))
         .filter(|claim| claim.metadata.deletion_timestamp.is_some() || is_about_to_go(&owners(*claim), platform.uid()));
-    Ok(about_to_go.map(|claim| format!("PersistentVolumeClaim {}", claim.name_any())).collect())
+    let about_to_go: Vec<String> =
+        about_to_go.map(|claim| format!("PersistentVolumeClaim {}", claim.name_any())).collect();
+    if missing.contains(&Component::DATABASE) && about_to_go.is_empty() {
+        if of(Component::DATABASE).next().is_none() {
+            forget_patroni(client, platform.namespace(), platform.name()).await?;
+        } else {
+            let_the_most_advanced_lead(client, platform).await?;
+        }
+    }
+    Ok(about_to_go)
+}
+
+/// A database that is made anew around its volumes begins with whichever member comes first. Until one leads, none may that has not
+/// everything up to the last position that Patroni knows of. The keeper lifts that again.
+async fn let_the_most_advanced_lead(client: &Client, platform: &Platform) -> Result<(), Error> {
+    let failed = |source| Error::Lead { platform: platform.name().to_owned(), source };
+    let api: Api<Endpoints> = Api::namespaced(client.clone(), platform.namespace());
+    let name = format!("{}-config", Endpoint::PRIMARY.host(platform));
+    let Some(state) = api.get_metadata_opt(&name).await.map_err(failed)? else { return Ok(()) };
+    let configuration = state.annotations().get(CONFIGURATION).and_then(|text| serde_json::from_str(text).ok());
+    let Some(mut configuration @ Value::Object(_)) = configuration else { return Ok(()) };
+    if configuration[MOST_LAG_TO_LEAD] == 0 {
+        return Ok(());
+    }
+    configuration[MOST_LAG_TO_LEAD] = 0.into();
+    let metadata =
+        json!({"resourceVersion": state.resource_version(), "annotations": {CONFIGURATION: configuration.to_string()}});
+    let parameters = PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
+    match api.patch_metadata(&name, &parameters, &Patch::Merge(json!({"metadata": metadata}))).await {
+        Ok(_) => {
+            info!(
+                name,
+                namespace = platform.namespace(),
+                "of the members that there were, the most advanced is to lead"
+            );
+            Ok(())
+        }
+        Err(source) => Err(failed(source)),
+    }
 }
 
 /// Removes the Endpoints that Patroni keeps the state of a platform's database in. They go with their Services, unless new

@@ -9,6 +9,9 @@ use crate::{
     world::{Child, Snapshot},
 };
 
+/// Why a database that was made anew around its volumes has no primary yet, and the way out where a volume is lost.
+const WAITS_FOR_ALL: &str = ". The database was made anew around its volumes: a member leads that has everything up to the last known position, or, when all run, the most advanced. Where a volume is lost for good, go on without what it alone had: kubectl exec -it POD -- patronictl -c /etc/patroni/patroni.yml failover";
+
 /// How a component is: true, or why not.
 pub(super) type Verdict = Result<String, (&'static str, String)>;
 
@@ -78,7 +81,8 @@ pub(super) fn of_database(
         Some(Ok(cluster)) => {
             let lagging = list(&cluster.lagging(most_lag));
             let Some(primary) = cluster.primary() else {
-                return Err(("NoPrimary", format!("no primary is running{lagging}{}", pods.trouble())));
+                let waits = if cluster.only_the_most_advanced { WAITS_FOR_ALL } else { "" };
+                return Err(("NoPrimary", format!("no primary is running{lagging}{}{waits}", pods.trouble())));
             };
             if let Some(doing) = cluster.doing.first() {
                 return Err(("Changing", doing.clone()));

@@ -130,3 +130,60 @@ async fn volumes_that_an_earlier_release_gave_to_their_platform_belong_to_nobody
     let owners = || bed.get("PersistentVolumeClaim", name(&claim))["metadata"]["ownerReferences"].clone();
     bed.until("nobody owns it", || owners().as_array().is_none_or(Vec::is_empty)).await;
 }
+
+/// Where Patroni keeps what it knows, and what lets it write there.
+const STATE: [(&str, &str); 7] = [
+    ("Service", "shop-database-primary"),
+    ("Service", "shop-database-primary-config"),
+    ("Service", "shop-database-primary-failover"),
+    ("Service", "shop-database-primary-sync"),
+    ("ServiceAccount", "shop-database"),
+    ("Role", "shop-database"),
+    ("RoleBinding", "shop-database"),
+];
+
+fn owners(object: &Value) -> usize {
+    object["metadata"]["ownerReferences"].as_array().map_or(0, Vec::len)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_patroni_knows_stays_with_the_volumes_and_only_the_most_advanced_member_leads() {
+    let (bed, operator) = Bed::with_platform(json!({})).await;
+    for (kind, name) in STATE {
+        assert_eq!(owners(&bed.get(kind, name)), 0, "{kind} {name}");
+    }
+    claim(&bed, "shop-database");
+    let known = json!({"ttl": 20, "maximum_lag_on_failover": 16_777_216});
+    bed.server.put(json!({
+        "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {
+            "name": "shop-database-primary-config", "namespace": NAMESPACE,
+            "annotations": {"config": known.to_string(), "initialize": "7"},
+        },
+    }));
+    operator.stop().await;
+    bed.delete("TaskPlatform", NAME);
+    assert_eq!(bed.find("StatefulSet", "shop-database"), None);
+    let kept = STATE.map(|(kind, name)| bed.get(kind, name)["metadata"]["uid"].clone());
+
+    bed.put_platform(json!({}));
+    let _operator = bed.operator();
+    bed.until_observed().await;
+    assert_eq!(STATE.map(|(kind, name)| bed.get(kind, name)["metadata"]["uid"].clone()), kept);
+    let annotations = bed.get("Endpoints", "shop-database-primary-config")["metadata"]["annotations"].clone();
+    let config: Value = serde_json::from_str(annotations["config"].as_str().unwrap()).unwrap();
+    assert_eq!((&config, &annotations["initialize"]), (&json!({"ttl": 20, "maximum_lag_on_failover": 0}), &json!("7")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_patroni_knows_goes_with_the_volumes() {
+    let (bed, _operator) = Bed::with_platform(json!({})).await;
+    bed.edit("TaskPlatform", NAME, |platform| platform["spec"]["deletionPolicy"] = "Delete".into());
+    bed.until("it is owned", || owners(&bed.get("Role", "shop-database")) == 1).await;
+    bed.edit("TaskPlatform", NAME, |platform| platform["spec"]["deletionPolicy"] = "Retain".into());
+    bed.until("it is not owned", || owners(&bed.get("Role", "shop-database")) == 0).await;
+    // The last word, which no lap hears before the end.
+    bed.edit("TaskPlatform", NAME, |platform| platform["spec"]["deletionPolicy"] = "Delete".into());
+    bed.delete("TaskPlatform", NAME);
+    bed.until("nothing is left", || STATE.iter().all(|(kind, name)| bed.find(kind, name).is_none())).await;
+}

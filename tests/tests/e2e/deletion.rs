@@ -4,14 +4,14 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet, StatefulSet},
     autoscaling::v2::HorizontalPodAutoscaler,
-    core::v1::{ConfigMap, Endpoints, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount},
+    core::v1::{ConfigMap, Endpoints, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
     rbac::v1::{Role, RoleBinding},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, ListParams, ObjectMeta, PostParams},
+    api::{DeleteParams, ListParams, LogParams, ObjectMeta, Patch, PatchParams, PostParams},
     core::NamespaceResourceScope,
 };
 use reqwest::StatusCode;
@@ -126,17 +126,33 @@ async fn live_and_die() -> Result<()> {
     user.create("Hop frequencies").await?;
 
     outlive_its_service(&platform).await?;
+    let primary = platform.primary().await?;
+    let replica = if primary.ends_with("-0") { "e2e-deleted-database-1" } else { "e2e-deleted-database-0" };
+    cut_off(&platform, replica).await?;
+    user.create("Known to the primary alone").await?;
+    let pods: Api<Pod> = Api::namespaced(platform.client.clone(), NAME);
+    let node = pods.get(&primary).await?.spec.and_then(|spec| spec.node_name).context("the primary has no node")?;
     delete(&platform).await?;
     let left = left(&platform.client).await?;
     ensure!(left == ["Secret/e2e-deleted-credentials"], "left beside the volumes: {left:?}");
     let volumes = names::<PersistentVolumeClaim>(&platform.client).await?;
     ensure!(volumes.len() >= 14, "2 of PostgreSQL and 12 of Redis: {volumes:?}");
 
+    // The volume of the former primary cannot be had for now.
+    cordon(&platform.client, &node, true).await?;
     let platform = Platform::create(NAME, keep).await?;
+    let declined = eventually("the member that lacks the last writes declines to lead", 180, async || {
+        let log = pods.logs(replica, &LogParams::default()).await?;
+        ensure!(log.contains("My wal position exceeds maximum replication lag"), "{replica} has not declined");
+        Ok(())
+    })
+    .await;
+    cordon(&platform.client, &node, false).await?;
+    declined?;
     platform.settled().await?;
     let titles = eventually("the session is still there", 30, async || user.titles().await).await?;
     ensure!(
-        titles.first().is_some_and(|title| title == "Hop frequencies"),
+        titles.iter().take(2).eq(["Known to the primary alone", "Hop frequencies"]),
         "the volumes stayed, but not what they held: {titles:?}"
     );
 
@@ -164,6 +180,28 @@ async fn delete(platform: &Platform) -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// A replica that receives nothing any more: the file that this is written to is swept when PostgreSQL starts.
+async fn cut_off(platform: &Platform, replica: &str) -> Result<()> {
+    let statement = "ALTER SYSTEM SET primary_conninfo = ''; SELECT pg_reload_conf()";
+    for statement in statement.split("; ") {
+        let command = ["psql", "-XAt", "-h", "/tmp", "-U", "postgres", "-d", "postgres", "-c", statement];
+        cluster::exec(&platform.client, platform.name, replica, &command).await?;
+    }
+    eventually("the replica is cut off", 30, async || {
+        let streams = platform.sql("SELECT count(*) FROM pg_stat_replication").await?;
+        ensure!(streams == "0", "{streams} replicas stream");
+        Ok(())
+    })
+    .await
+}
+
+async fn cordon(client: &Client, node: &str, unschedulable: bool) -> Result<()> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let change = json!({"spec": {"unschedulable": unschedulable}});
+    nodes.patch(node, &PatchParams::default(), &Patch::Merge(change)).await?;
+    Ok(())
 }
 
 /// What Patroni leaves when it writes once more after its Service has gone: Endpoints that nobody owns.
@@ -197,6 +235,16 @@ async fn left(client: &Client) -> Result<Vec<String>> {
     all.extend(names::<Role>(client).await?);
     all.extend(names::<RoleBinding>(client).await?);
     all.retain(|name| !matches!(name.as_str(), "ConfigMap/kube-root-ca.crt" | "ServiceAccount/default"));
+    // What Patroni knows is a part of the data.
+    if !names::<PersistentVolumeClaim>(client).await?.is_empty() {
+        let is_state = |name: &str| {
+            name.contains("/e2e-deleted-database-primary")
+                || ["ServiceAccount", "Role", "RoleBinding"]
+                    .iter()
+                    .any(|kind| name == format!("{kind}/e2e-deleted-database"))
+        };
+        all.retain(|name| !is_state(name));
+    }
     Ok(all)
 }
 

@@ -70,6 +70,9 @@ const ROLES: CredentialFile = CredentialFile { key: "roles.sql", text: roles };
 pub(crate) const TASKS: &str = "tasks-password";
 const PATRONI_PASSWORD: &str = "patroni-password";
 
+/// The setting of Patroni that says how many bytes a member may be behind the last known position and lead all the same.
+pub const MOST_LAG_TO_LEAD: &str = "maximum_lag_on_failover";
+
 /// Connections beside the poolers': Patroni, upkeep, and a person at night.
 const RESERVED_CONNECTIONS: i32 = 20;
 
@@ -96,19 +99,20 @@ impl Part for Database {
         let configuration = json!({"patroni.yml": patroni_yml(platform, &local), "post-bootstrap": POST_BOOTSTRAP});
         let account = json!({"automountServiceAccountToken": false});
         let mut objects = vec![
-            Object::new(platform, COMPONENT, Kind::ServiceAccount, &name, account),
-            role(platform, &name),
-            role_binding(platform, &name),
+            Object::new(platform, COMPONENT, Kind::ServiceAccount, &name, account).kept_with_volumes(platform),
+            role(platform, &name).kept_with_volumes(platform),
+            role_binding(platform, &name).kept_with_volumes(platform),
             Object::new(platform, COMPONENT, Kind::ConfigMap, &name, json!({"data": configuration})),
             service(platform, &name, Addresses::Members),
-            service(platform, &primary, Addresses::Primary),
+            service(platform, &primary, Addresses::Primary).kept_with_volumes(platform),
             service(platform, &Endpoint::REPLICAS.host(platform), Addresses::Replicas),
             stateful_set(platform, facts, &local),
         ];
-        // Patroni keeps its state in Endpoints of these names. Endpoints without a Service are swept away, and the Service's
-        // end is theirs.
+        // Patroni keeps its state in Endpoints of these names and of the primary's. Endpoints without a Service are swept away, and the
+        // Service's end is theirs. It is as much a part of the data as the volumes: who is taken for up to date follows from it. So that
+        // the primary can note its last position when it stops for good, its rights stay as well.
         for state in ["config", "failover", "sync"] {
-            objects.push(service(platform, &format!("{primary}-{state}"), Addresses::None));
+            objects.push(service(platform, &format!("{primary}-{state}"), Addresses::None).kept_with_volumes(platform));
         }
         objects
     }
@@ -184,9 +188,11 @@ pub fn dynamic_configuration(platform: &Platform) -> Value {
         "retry_timeout": 5,
         // While the API server is away, the primary goes on as long as it reaches every member.
         "failsafe_mode": true,
+        // A member that missed a failover does not lead.
+        "check_timeline": true,
         // A primary that crashed is replaced at once rather than started again in place.
         "primary_start_timeout": 0,
-        "maximum_lag_on_failover": 16 << 20,
+        (MOST_LAG_TO_LEAD): 16 << 20,
         "postgresql": {
             "use_pg_rewind": true,
             "use_slots": true,

@@ -12,6 +12,8 @@ pub(crate) struct Cluster {
     pub(crate) last_failover: Option<Failover>,
     /// What is being done about it.
     pub(crate) doing: Vec<String>,
+    /// Only a member that has everything up to the last known position may lead.
+    pub(crate) only_the_most_advanced: bool,
 }
 
 /// A member, as Patroni sees it.
@@ -47,7 +49,7 @@ impl Cluster {
     /// Reads the answers to `GET /cluster` and `GET /history`.
     pub(super) fn read(cluster: &Value, history: &Value) -> Self {
         let members = cluster["members"].as_array().into_iter().flatten().filter_map(Member::read).collect();
-        Self { members, last_failover: Failover::last(history), doing: Vec::new() }
+        Self { members, last_failover: Failover::last(history), doing: Vec::new(), only_the_most_advanced: false }
     }
 
     /// The primary, if there is one that runs.

@@ -8,7 +8,7 @@ use std::{net::IpAddr, time::Duration};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use taskplatform_blueprint::{Component, Credentials, Endpoint, Platform, dynamic_configuration};
+use taskplatform_blueprint::{Component, Credentials, Endpoint, MOST_LAG_TO_LEAD, Platform, dynamic_configuration};
 use tokio::time::Instant;
 use tracing::info;
 
@@ -134,7 +134,9 @@ impl Patroni<'_> {
             most_lag: most_lag(platform),
             members_know: changed.elapsed() > LEARNT,
         };
-        let steps = plan::plan(&cluster, &answer.json(), &wanted);
+        let configuration = answer.json();
+        cluster.only_the_most_advanced = configuration[MOST_LAG_TO_LEAD] == 0;
+        let steps = plan::plan(&cluster, &configuration, &wanted);
         for step in steps.iter().filter(|_| brief.may_act) {
             info!(platform = platform.name(), namespace = platform.namespace(), %step, "looking after PostgreSQL");
             if matches!(step, Step::Configure { .. }) {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde_json::{Map, Value, json};
+use taskplatform_blueprint::MOST_LAG_TO_LEAD;
 
 use super::cluster::{Cluster, Member, Pending};
 use crate::procedure::rollout::Roles;
@@ -54,7 +55,9 @@ pub(super) struct Wanted<'a> {
 
 /// The next steps: the settings first, then at most one restart or switchover, while everything runs.
 pub(super) fn plan(cluster: &Cluster, configuration: &Value, wanted: &Wanted<'_>) -> Vec<Step> {
-    let Some(primary) = cluster.primary() else { return Vec::new() };
+    let Some(primary) = cluster.primary() else {
+        return lift(cluster, configuration, wanted).into_iter().collect();
+    };
     let change = difference(configuration, wanted.configuration);
     let configure = change.as_object().is_some_and(|change| !change.is_empty()).then_some(Step::Configure { change });
     let leave = ordinal(&primary.pod).is_some_and(|ordinal| ordinal >= wanted.members);
@@ -66,6 +69,16 @@ pub(super) fn plan(cluster: &Cluster, configuration: &Value, wanted: &Wanted<'_>
         restart(&cluster.members).filter(|_| configure.is_none() && wanted.members_know)
     };
     configure.into_iter().chain(next).collect()
+}
+
+/// While a database that was made anew around its volumes has no primary, only a member that has everything may lead. When all are there,
+/// they compare themselves, and the most advanced may though it has not.
+fn lift(cluster: &Cluster, configuration: &Value, wanted: &Wanted<'_>) -> Option<Step> {
+    let running = cluster.members.iter().filter(|member| matches!(member.state.as_str(), "running" | "streaming"));
+    let all_are_there = i32::try_from(running.count()).is_ok_and(|running| running >= wanted.members);
+    let usual = &wanted.configuration[MOST_LAG_TO_LEAD];
+    (all_are_there && configuration[MOST_LAG_TO_LEAD] == 0)
+        .then(|| Step::Configure { change: json!({MOST_LAG_TO_LEAD: usual}) })
 }
 
 /// Who leads, and who could next; neither while not every replica streams closely.
