@@ -45,7 +45,9 @@ const CONCURRENCY: u16 = 32;
 const DEBOUNCE: Duration = Duration::from_millis(300);
 /// Changes of objects and what keepers see are answered at once. What nobody tells of is looked at after this time: whether the cluster
 /// serves a metric by now.
-const LOOK_AGAIN: Duration = Duration::from_mins(1);
+const LOOK_AGAIN: Duration = Duration::from_secs(45);
+/// So long the Secret is taken for what it was: what runs changes far more often.
+const FRESH: Duration = Duration::from_secs(30);
 /// How soon it is looked whether a predecessor has ended.
 const PREDECESSOR: Duration = Duration::from_secs(2);
 /// The longest wait after failures.
@@ -100,7 +102,8 @@ struct Context {
 #[derive(Clone, Default)]
 struct Memory {
     failures: u32,
-    credentials: Option<Arc<Credentials>>,
+    /// The credentials, and when they were read.
+    credentials: Option<(Arc<Credentials>, Instant)>,
     /// What everything was as it should be for.
     settled: Option<Settled>,
 }
@@ -270,17 +273,25 @@ async fn build(found: &Found, platform: Arc<Platform>, snapshot: Snapshot, conte
         ending::prepare(&context.client, &platform, found.meta()).await?;
         begin_with_instances(&platform, &facts, context).await?;
     }
-    let secret = credentials::find(&context.client, &platform).await?;
+    let Memory { credentials: known, settled, .. } =
+        lock(&context.memories).entry(platform.uid().to_owned()).or_default().clone();
+    let fresh = known.as_ref().filter(|(_, read)| read.elapsed() < FRESH);
+    let secret = match fresh {
+        Some(_) => None,
+        None => credentials::find(&context.client, &platform).await?,
+    };
     let remains = predecessor::remains(&context.client, &snapshot, &platform, secret.as_ref()).await?;
     if !remains.is_empty() {
         context.reporter.report(&platform, &status::succeeding(&platform, &remains, Timestamp::now())).await?;
         return Ok(Action::requeue(PREDECESSOR));
     }
-    let Memory { credentials: known, settled, .. } =
-        lock(&context.memories).entry(platform.uid().to_owned()).or_default().clone();
-    let credentials =
-        credentials::complete(&context.client, &platform, secret, known.as_ref(), &snapshot).await.map(Arc::new)?;
-    remember_credentials(&platform, &credentials, context);
+    let credentials = if let Some((credentials, _)) = fresh {
+        Arc::clone(credentials)
+    } else {
+        let known = known.as_ref().map(|(credentials, _)| credentials);
+        let read = credentials::complete(&context.client, &platform, secret, known, &snapshot).await?;
+        remember_credentials(&platform, read, context)
+    };
     facts.versions = credentials.versions();
 
     let Applied { snapshot, mut failures, writes: _ } = match hold {
@@ -408,10 +419,12 @@ fn forget_failures(platform: &Platform, context: &Context) {
     }
 }
 
-fn remember_credentials(platform: &Platform, credentials: &Arc<Credentials>, context: &Context) {
+/// One that is known already is not kept twice.
+fn remember_credentials(platform: &Platform, read: Credentials, context: &Context) -> Arc<Credentials> {
     let mut memories = lock(&context.memories);
     let memory = memories.entry(platform.uid().to_owned()).or_default();
-    if memory.credentials.as_ref() != Some(credentials) {
-        memory.credentials = Some(Arc::clone(credentials));
-    }
+    let known = memory.credentials.take().map(|(credentials, _)| credentials).filter(|known| **known == read);
+    let credentials = known.unwrap_or_else(|| Arc::new(read));
+    memory.credentials = Some((Arc::clone(&credentials), Instant::now()));
+    credentials
 }

@@ -7,7 +7,6 @@ mod volumes;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex},
 };
 
@@ -19,7 +18,7 @@ use kube::{
 };
 use serde_json::Value;
 use taskplatform_blueprint::{
-    Fingerprint, Kind, MANAGED_BY, Object, Platform,
+    Kind, MANAGED_BY, Object, Platform,
     applied::{as_sent, with_owner},
 };
 use tracing::{info, warn};
@@ -27,7 +26,7 @@ use tracing::{info, warn};
 use crate::{
     describe,
     metrics::{KindLabel, Metrics},
-    world::{Child, OwnerKind, Snapshot, Watched, World, lock, owners},
+    world::{Child, Kept, OwnerKind, Snapshot, Watched, World, lock, owners},
 };
 
 /// An object cannot be applied or removed.
@@ -136,7 +135,7 @@ impl Applier {
     ) -> Result<Option<(Kind, Arc<Child>)>, Error> {
         let desired = as_sent(object, &platform.owner_reference());
         let live = snapshot.get(object.kind(), object.name());
-        if live.is_some_and(|live| self.is_as_applied(&desired, live)) {
+        if live.is_some_and(|live| self.is_as_applied(platform, object.kind(), &desired, live)) {
             return Ok(None);
         }
         self.admit(platform, object, live).await?;
@@ -158,12 +157,12 @@ impl Applier {
         if let Err(error) = volumes::grow(&self.client, platform, snapshot, set).await {
             // Volumes that cannot grow do not hold up what else has changed.
             let desired = with_owner(volumes::as_large_as(live, set.value().clone()), &platform.owner_reference());
-            if !self.is_as_applied(&desired, live) {
+            if !self.is_as_applied(platform, set.kind(), &desired, live) {
                 self.send(platform, set, &desired).await?;
             }
             return Err(error.into());
         }
-        if self.is_as_applied(&desired, live) {
+        if self.is_as_applied(platform, set.kind(), &desired, live) {
             return Ok(None);
         }
         if volumes::claims_differ(live, &desired) {
@@ -224,25 +223,37 @@ impl Applier {
         info!(kind, name, namespace, "applied");
         self.metrics.applied.get_or_create(&KindLabel { kind }).inc();
         let answer = self.world.remember_answer(Watched::Object(object.kind()), applied);
-        self.note_unkept(desired, &answer);
+        self.note_unkept(platform, object.kind(), desired, &answer);
         Ok(answer)
     }
 
-    fn is_as_applied(&self, desired: &Value, live: &Child) -> bool {
+    fn is_as_applied(&self, platform: &Platform, kind: Kind, desired: &Value, live: &Child) -> bool {
         let digest = desired["metadata"]["annotations"][taskplatform_blueprint::applied::APPLIED].as_str();
-        !live.is_ending()
-            && live.applied.as_deref() == digest
-            && (live.kept.holds(desired) || lock(&self.unkept).get(&live.uid) == Some(&content(&live.kept)))
+        if live.is_ending() || live.applied.as_deref() != digest {
+            return false;
+        }
+        let Kept::Values(values) = &live.kept else { return true };
+        let is = values.holds(desired) || lock(&self.unkept).get(&live.uid) == Some(&live.kept.hash());
+        if is {
+            self.note_compared(platform, kind, live);
+        }
+        is
     }
 
-    fn note_unkept(&self, desired: &Value, answer: &Child) {
-        let mut unkept = lock(&self.unkept);
-        if answer.kept.holds(desired) {
-            unkept.remove(&answer.uid);
+    fn note_unkept(&self, platform: &Platform, kind: Kind, desired: &Value, answer: &Child) {
+        let Kept::Values(values) = &answer.kept else { return };
+        if values.holds(desired) {
+            lock(&self.unkept).remove(&answer.uid);
+            self.note_compared(platform, kind, answer);
         } else {
             warn!(name = &*answer.name, "the API server does not keep the object as it was applied");
-            unkept.insert(answer.uid.clone(), content(&answer.kept));
+            lock(&self.unkept).insert(answer.uid.clone(), answer.kept.hash());
         }
+    }
+
+    fn note_compared(&self, platform: &Platform, kind: Kind, child: &Child) {
+        let place = (platform.namespace().to_owned(), platform.name().to_owned());
+        self.world.note_compared(Watched::Object(kind), &place, child);
     }
 
     /// Deletes the platform's objects that the blueprint does not have.
@@ -295,10 +306,4 @@ fn failure(platform: &Platform, error: &Error) -> Failure {
     let message = describe(error);
     warn!(platform = platform.name(), namespace = platform.namespace(), error = message, "not applied");
     Failure { reason: error.reason(), message }
-}
-
-fn content(kept: &Fingerprint) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    kept.hash(&mut hasher);
-    hasher.finish()
 }

@@ -1,5 +1,7 @@
 //! What is kept of an object.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt, core::DynamicObject};
 use serde_json::Value;
@@ -25,13 +27,42 @@ pub(crate) struct Child {
     /// The digest of what was applied last.
     pub(crate) applied: Option<Box<str>>,
     /// What the API server keeps of it; of pods and claims, which are not applied, nothing.
-    pub(crate) kept: Fingerprint,
+    pub(crate) kept: Kept,
     /// Of a pod: its Kubernetes node, its IP address, and whether it is ready.
     node: Option<Box<str>>,
     ip: Option<std::net::IpAddr>,
     ready: bool,
     /// What is read of it, as it stands in the object: parts of `spec` and `status`. As text, it takes a tenth of the memory.
     data: Box<str>,
+}
+
+/// What the API server keeps of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Kept {
+    /// Its values.
+    Values(Fingerprint),
+    /// The hash of its values, of one that was found to be as it was applied: nobody asks for single ones any more.
+    Compared(u64),
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self::Values(Fingerprint::default())
+    }
+}
+
+impl Kept {
+    /// What tells it from another content.
+    pub(crate) fn hash(&self) -> u64 {
+        match self {
+            Self::Values(values) => {
+                let mut hasher = DefaultHasher::new();
+                values.hash(&mut hasher);
+                hasher.finish()
+            }
+            Self::Compared(hash) => *hash,
+        }
+    }
 }
 
 /// An owner of an object.
@@ -52,8 +83,8 @@ pub(crate) enum OwnerKind {
 impl Child {
     pub(super) fn of(watched: Watched, mut object: DynamicObject) -> Self {
         let kept = match watched {
-            Watched::Object(_) => Fingerprint::of(&object),
-            Watched::Pod | Watched::Claim | Watched::Refusal => Fingerprint::default(),
+            Watched::Object(_) => Kept::Values(Fingerprint::of(&object)),
+            Watched::Pod | Watched::Claim | Watched::Refusal => Kept::default(),
         };
         let pod = if watched == Watched::Pod { object.data.clone() } else { Value::Null };
         let data = watched.data(&mut object);
@@ -107,11 +138,23 @@ impl Child {
             && ends_by == &other.ends_by
             && revision == &other.revision
             && applied == &other.applied
-            && kept == &other.kept
+            && kept.hash() == other.kept.hash()
             && node == &other.node
             && ip == &other.ip
             && ready == &other.ready
             && data == &other.data
+    }
+
+    /// The same, known to be as it was applied.
+    pub(super) fn compared(&self) -> Self {
+        Self { kept: Kept::Compared(self.kept.hash()), ..self.clone() }
+    }
+
+    /// Whether this is the version after one that is as it was applied, and nothing has changed that would be applied.
+    pub(super) fn is_as(&self, compared: &Self) -> bool {
+        matches!(compared.kept, Kept::Compared(_))
+            && self.applied == compared.applied
+            && self.kept.hash() == compared.kept.hash()
     }
 
     /// Whether the TaskPlatform of this uid owns it.

@@ -120,17 +120,34 @@ impl World {
 
     /// Unless a newer version is known. True where it says anything new: Patroni notes its position on its pod every few seconds,
     /// for example, and that is no news.
-    fn insert(&self, watched: Watched, place: &Place, child: Arc<Child>) -> bool {
+    fn insert(&self, watched: Watched, place: &Place, mut child: Arc<Child>) -> bool {
         let mut places = lock(&self.places);
         let objects = Arc::make_mut(places.entry(place.clone()).or_default());
         let key = (watched, child.name.clone());
         let news = match objects.get(&key) {
             Some(known) if known.version >= child.version && known.uid == child.uid => return false,
-            Some(known) => !known.says_the_same(&child),
+            Some(known) => {
+                if child.is_as(known) {
+                    child = Arc::new(child.compared());
+                }
+                !known.says_the_same(&child)
+            }
             None => true,
         };
         objects.insert(key, child);
         news
+    }
+
+    /// The object of this version is as it was applied: its values need not be known any longer.
+    pub(crate) fn note_compared(&self, watched: Watched, place: &Place, child: &Child) {
+        let mut places = lock(&self.places);
+        let Some(objects) = places.get_mut(place) else { return };
+        if let Some(known) = Arc::make_mut(objects).get_mut(&(watched, child.name.clone()))
+            && known.uid == child.uid
+            && known.version == child.version
+        {
+            *known = Arc::new(known.compared());
+        }
     }
 
     fn forget(&self, watched: Watched, object: &DynamicObject) -> Option<Place> {
