@@ -71,6 +71,7 @@ codes! {
     BytesAlone = "TP108" Warning,
     NoFailover = "TP201" Warning,
     NoQuorum = "TP202" Warning,
+    NodeLoss = "TP203" Warning,
     SinglePod = "TP301" Warning,
     FixedInstances = "TP302" Warning,
     PodTooLarge = "TP401" Warning,

@@ -70,7 +70,18 @@ pub(super) fn warnings(platform: &Draft, nodes: &Nodes) -> Vec<Finding> {
         findings
             .extend(bounds.into_iter().find_map(|(bound, instances)| too_few(bound, instances, &at(instances), nodes)));
     }
+    findings.extend((nodes.count() == 1).then(alone));
     findings
+}
+
+/// Nothing is left when the only node is lost.
+fn alone() -> Finding {
+    Finding::new(
+        Code::NodeLoss,
+        "",
+        "there is one node: with it everything is lost until it is back, replicas included".to_owned(),
+        "use at least 2 nodes, and 3 for a majority of masters to be left",
+    )
 }
 
 fn too_large(unit: &Unit, nodes: &Nodes) -> Option<Finding> {

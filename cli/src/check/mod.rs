@@ -2,6 +2,7 @@
 
 mod api_server;
 mod autoscaling;
+mod limits;
 mod nodes;
 mod operator;
 mod outcome;
@@ -149,6 +150,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     report.look(Group::Storage, storage::check(&cluster, &target).boxed()).await?;
     report.look(Group::Autoscaling, autoscaling::check(&cluster, &target).boxed()).await?;
     report.look(Group::Nodes, nodes::check(&cluster, &target).boxed()).await?;
+    report.look(Group::Limits, limits::check(&cluster, &target).boxed()).await?;
     let tried =
         if *no_trial { trial::skipped() } else { trial::run(&cluster, &target, (*timeout).into()).boxed_local().await };
     report.add(Group::Trial, tried)?;

@@ -21,6 +21,7 @@ pub(super) enum Group {
     Storage,
     Autoscaling,
     Nodes,
+    Limits,
     Trial,
 }
 
@@ -33,6 +34,7 @@ impl Group {
             Self::Storage => "Storage",
             Self::Autoscaling => "Autoscaling",
             Self::Nodes => "Nodes",
+            Self::Limits => "Limits",
             Self::Trial => "Trial",
         }
     }

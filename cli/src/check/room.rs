@@ -36,7 +36,7 @@ impl Amount {
 }
 
 /// A quantity of Kubernetes in thousandths, rounded up: `250m`, `0.5`, `24684084Ki`, `1e3`.
-fn thousandths(text: &str) -> Option<u64> {
+pub(super) fn thousandths(text: &str) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));

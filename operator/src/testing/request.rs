@@ -209,7 +209,14 @@ impl Refusal {
     }
 
     pub(super) fn immutable(call: &Call, field: &'static str) -> Self {
-        let message = format!("{} {:?} is invalid: {field}: field is immutable", call.resource.kind, call.name);
+        let (kind, name) = (&call.resource.kind, &call.name);
+        let message = match *kind {
+            // It names no field.
+            "StatefulSet" => format!(
+                "StatefulSet.apps {name:?} is invalid: spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
+            ),
+            _ => format!("{kind} {name:?} is invalid: {field}: field is immutable"),
+        };
         Self { field: Some(field), ..Self::new(422, message) }
     }
 

@@ -110,6 +110,38 @@ async fn an_operator_that_may_not_list_a_kind_says_so_and_is_not_ready() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_operator_does_without_events_where_it_may_not_list_them() {
+    let bed = Bed::new();
+    bed.server.trouble(Verb::List, "Event", Trouble::Refuse(403));
+    bed.put_platform(json!({}));
+    let operator = bed.operator();
+    bed.until_observed().await;
+    assert!(operator.unlisted.borrow().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_cannot_be_changed_is_made_anew_around_its_pods() {
+    let (bed, operator) = Bed::with_platform(json!({})).await;
+    operator.stop().await;
+    let set = bed.get("StatefulSet", "shop-cache");
+    bed.server.put(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": "shop-cache-0", "namespace": NAMESPACE,
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "shop-cache", "uid": set["metadata"]["uid"]}],
+        },
+    }));
+    let pod = bed.get("Pod", "shop-cache-0");
+    // Made by an earlier release with another Service, a field that stays as it was made.
+    bed.edit("StatefulSet", "shop-cache", |set| set["spec"]["serviceName"] = "shop-cache".into());
+    let _operator = bed.operator();
+    bed.until("it is made anew", || bed.get("StatefulSet", "shop-cache")["spec"]["serviceName"] == "shop-cache-nodes")
+        .await;
+    assert_ne!(bed.get("StatefulSet", "shop-cache")["metadata"]["uid"], set["metadata"]["uid"]);
+    assert_eq!(bed.get("Pod", "shop-cache-0")["metadata"]["uid"], pod["metadata"]["uid"], "its pod went on");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_fails_before_anything_is_applied_is_told() {
     let (bed, operator) = Bed::with_platform(json!({})).await;
     operator.stop().await;

@@ -33,14 +33,14 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Watches everything that platforms are made of. Resolves once every kind has been listed; `unlisted` names those that are not yet.
+    /// Watches everything that platforms are made of. Resolves once every kind has been listed that it cannot do without; `unlisted` names those that are not yet.
     pub(crate) async fn watch(
         client: &Client,
         unlisted: &watch::Sender<BTreeSet<Watched>>,
     ) -> (Arc<Self>, Changes, impl Stream<Item = ObjectRef<Found>> + Send + 'static) {
         let world = Arc::new(Self::default());
         let (sender, changed) = mpsc::unbounded();
-        unlisted.send_replace(Watched::all().collect());
+        unlisted.send_replace(Watched::all().filter(|watched| !watched.is_optional()).collect());
         for watched in Watched::all() {
             let follow = Arc::clone(&world).follow(client.clone(), watched, sender.clone(), unlisted.clone());
             tokio::spawn(follow);

@@ -27,6 +27,11 @@ impl Watched {
         Kind::ALL.into_iter().map(Self::Object).chain([Self::Pod, Self::Claim, Self::Refusal])
     }
 
+    /// Whether platforms are looked after without it: then only what it tells is missing.
+    pub(crate) const fn is_optional(self) -> bool {
+        matches!(self, Self::Refusal)
+    }
+
     pub(crate) fn api_resource(self) -> ApiResource {
         match self {
             Self::Object(kind) => ApiResource::from_gvk(&kind.group_version_kind()),

@@ -3,7 +3,10 @@
 use std::process::{Child, Command, Output};
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Namespace};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{LimitRange, Namespace, ResourceQuota},
+};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, PostParams},
@@ -57,6 +60,7 @@ async fn a_cluster_is_checked_and_left_as_it_was() -> Result<()> {
         the_small_platform_passes().await?;
         too_much_memory_is_told().await?;
         an_image_that_is_nowhere_is_told().await?;
+        limits_are_told(&client).await?;
         another_operator_is_told(&client).await?;
         an_interrupted_trial_is_tidied(&client).await?;
         let left = trials(&client).await?;
@@ -68,10 +72,33 @@ async fn a_cluster_is_checked_and_left_as_it_was() -> Result<()> {
     .await
 }
 
+/// A team's namespace often has them: without a word before, the pods would be refused one by one.
+async fn limits_are_told(client: &Client) -> Result<()> {
+    let limits: Api<LimitRange> = Api::namespaced(client.clone(), NAME);
+    let quotas: Api<ResourceQuota> = Api::namespaced(client.clone(), NAME);
+    let limit = json!({
+        "metadata": {"name": "team-limits"},
+        "spec": {"limits": [{"type": "Container", "max": {"cpu": "500m", "memory": "1Gi"}, "maxLimitRequestRatio": {"cpu": "10"}}]},
+    });
+    limits.create(&PostParams::default(), &serde_json::from_value(limit)?).await?;
+    let quota = json!({"metadata": {"name": "team-quota"}, "spec": {"hard": {"pods": "10"}}});
+    quotas.create(&PostParams::default(), &serde_json::from_value(quota)?).await?;
+    let (output, outcomes) = check(&["--no-trial"], &super::small()).await?;
+    limits.delete("team-limits", &DeleteParams::default()).await?;
+    quotas.delete("team-quota", &DeleteParams::default()).await?;
+    ensure!(!output.status.success(), "it does not fail");
+    let failures = of(&outcomes, "failure");
+    let told =
+        |text: &str| failures.iter().any(|one| one["detail"].as_str().is_some_and(|detail| detail.contains(text)));
+    ensure!(told("LimitRange team-limits refuses database, whose pods may use 1 cpu, above 500m"), "{failures:#?}");
+    ensure!(told("ResourceQuota team-quota leaves 10 of the "), "{failures:#?}");
+    Ok(())
+}
+
 async fn the_small_platform_passes() -> Result<()> {
     let (output, outcomes) = check(&[], &super::small()).await?;
     ensure!(output.status.success(), "{:#?}", of(&outcomes, "failure"));
-    for group in ["cluster", "operator", "permissions", "storage", "autoscaling", "nodes", "trial"] {
+    for group in ["cluster", "operator", "permissions", "storage", "autoscaling", "nodes", "limits", "trial"] {
         ensure!(outcomes.iter().any(|outcome| outcome["group"] == group), "nothing was said of {group}");
     }
     let skipped = of(&outcomes, "skipped");

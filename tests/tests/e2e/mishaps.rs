@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{
-    apps::v1::Deployment,
+    apps::v1::{Deployment, StatefulSet},
     core::v1::{ConfigMap, Node, Secret},
 };
 use kube::{
@@ -17,7 +17,7 @@ use kube::{
 use serde_json::json;
 use taskplatform_tests::{
     cluster, eventually, explained,
-    http::{User, gateway, unique},
+    http::{Attempt, User, gateway, unique},
     platform::Platform,
 };
 
@@ -194,4 +194,56 @@ async fn what_is_anothers_is_left_alone_and_told() -> Result<()> {
     })
     .await;
     told.and(cluster::remove_namespace(&client, name).await)
+}
+
+/// Has a member lead, as a person would by hand.
+async fn lead(platform: &Platform, member: &str) -> Result<()> {
+    let primary = platform.primary().await?;
+    if primary == member {
+        return Ok(());
+    }
+    let scope = format!("{}-database-primary", platform.name);
+    let command =
+        ["patronictl", "-c", "/etc/patroni/patroni.yml", "switchover", &scope, "--candidate", member, "--force"];
+    cluster::exec(&platform.client, platform.name, member, &command).await?;
+    eventually(&format!("{member} leads"), 60, async || {
+        let primary = platform.primary().await?;
+        ensure!(primary == member, "{primary} leads");
+        Ok(())
+    })
+    .await?;
+    platform.settled().await
+}
+
+#[tokio::test]
+async fn a_primary_that_is_to_go_hands_over_before() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        lead(&platform, "e2e-database-1").await?;
+        let user = User::register(&gateway(), &unique("surplus")).await?;
+        let mut acknowledged = BTreeSet::new();
+        platform.apply(small_with(&json!({"database": {"readReplicas": 0}}))).await?;
+        let sets: Api<StatefulSet> = Api::namespaced(platform.client.clone(), platform.name);
+        eventually("one member is left", 120, async || {
+            if let Attempt::Acknowledged(id) = user.attempt("Written meanwhile").await? {
+                acknowledged.insert(id);
+            }
+            let members = sets.get("e2e-database").await?.spec.and_then(|spec| spec.replicas);
+            ensure!(members == Some(1) && platform.pods("database").await?.len() == 1, "{members:?} members");
+            Ok(())
+        })
+        .await?;
+        let primary = platform.primary().await?;
+        ensure!(primary == "e2e-database-0", "{primary} leads");
+        let there = eventually("tasks are listed", 60, async || user.all_ids().await).await?;
+        ensure!(
+            !acknowledged.is_empty() && acknowledged.is_subset(&there),
+            "lost: {:?}",
+            acknowledged.difference(&there)
+        );
+        platform.apply(small()).await?;
+        platform.settled().await
+    })
+    .await
 }
