@@ -100,12 +100,16 @@ impl Credentials {
         keys().filter(|key| self.former(key).is_some())
     }
 
-    /// Who one is with a login, and with which password: the one in force first, then the one before, as long as it is admitted.
+    /// Who one is with a login, and with which password: first whom pods use now. The other is whom they used before, as long as that one's
+    /// password is admitted; then the first user has the password in force as well, as people expect who know only that one.
     pub fn users(&self, login: Login) -> impl Iterator<Item = (String, &str)> {
         let version = self.version(login.password);
-        let current = self.current(login.password).map(|password| (login.user_at(version), password));
-        let former = self.former(login.password).map(|password| (login.user_at(version.saturating_sub(1)), password));
-        current.into_iter().chain(former)
+        let (current, user) = (self.current(login.password), login.user_at(version));
+        let other = match self.former(login.password) {
+            Some(former) => Some((login.user_at(version.saturating_sub(1)), former)),
+            None => current.filter(|_| user != login.user).map(|current| (login.user.to_owned(), current)),
+        };
+        current.map(|current| (user, current)).into_iter().chain(other)
     }
 
     /// When a password was changed last, or the one before was taken no more.
@@ -262,7 +266,10 @@ mod tests {
             }
         }
         assert_eq!((alone.former(TASKS), alone.rotating().count()), (None, 0));
-        assert_eq!(alone.get("userlist.txt").map(|text| text.lines().count()), Some(2));
+        let users = alone.get("userlist.txt").unwrap_or_default();
+        for user in ["tasks", "tasks_2"] {
+            assert!(users.contains(&format!("\"{user}\" \"chosen-by-a-person\"")), "{users}");
+        }
         assert_eq!(again(&alone), BTreeMap::new());
     }
 

@@ -165,6 +165,20 @@ impl Platform {
         Ok(String::from_utf8(value.0)?)
     }
 
+    /// Logs in to the tasks through a PgBouncer.
+    ///
+    /// # Errors
+    /// When it refuses the user.
+    pub async fn logs_in(&self, pod: &Pod, user: &str, password: &str) -> Result<()> {
+        let stream = cluster::connect(&self.client, self.name, &pod.name_any(), 6432).await?;
+        let mut config = tokio_postgres::Config::new();
+        config.user(user).dbname("tasks").password(password);
+        let (client, connection) = config.connect_raw(stream, tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        client.simple_query("SELECT 1").await?;
+        Ok(())
+    }
+
     /// PgBouncer's settings, as `SHOW CONFIG` tells them, of one pod.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
@@ -66,6 +66,7 @@ async fn every_password_is_changed_while_users_write_and_none_of_them_notices() 
         let writer = tokio::spawn(write(user, stopped));
 
         let former = platform.password("cache-password").await?;
+        let former_tasks = platform.password("tasks-password").await?;
         let chosen = KEYS.map(|key| (key, unique(key).replace('@', ".")));
         let chosen: BTreeMap<&str, String> = chosen.into_iter().collect();
         let secrets: Api<Secret> = Api::namespaced(platform.client.clone(), platform.name);
@@ -93,8 +94,22 @@ async fn every_password_is_changed_while_users_write_and_none_of_them_notices() 
         let logins =
             platform.sql("SELECT string_agg(rolname, ',' ORDER BY rolname) FROM pg_roles WHERE rolcanlogin").await?;
         let is_second = platform.password("tasks-password.version").await?.parse::<u32>()? % 2 == 1;
-        let suffix = if is_second { "_2" } else { "" };
-        ensure!(logins == format!("postgres,replicator{suffix},rewind{suffix},tasks{suffix}"), "{logins}");
+        let wanted = if is_second {
+            "postgres,replicator,replicator_2,rewind,rewind_2,tasks,tasks_2"
+        } else {
+            "postgres,replicator,rewind,tasks"
+        };
+        ensure!(logins == wanted, "{logins}");
+        // As somebody does who knows nothing of second users.
+        eventually("the poolers take the chosen one and not the former", 180, async || {
+            for pod in platform.pods("pooler").await? {
+                let takes = async |password: &str| platform.logs_in(&pod, "tasks", password).await;
+                ensure!(takes(&chosen["tasks-password"]).await.is_ok(), "{} does not take it", pod.name_any());
+                ensure!(takes(&former_tasks).await.is_err(), "{} takes the former", pod.name_any());
+            }
+            Ok(())
+        })
+        .await?;
         let owner = platform.sql("SELECT DISTINCT tableowner FROM pg_tables WHERE tablename = 'tasks'").await?;
         ensure!(owner == "tasks", "{owner}");
         Ok(())

@@ -34,12 +34,20 @@ pub(super) async fn admit(address: IpAddr, credentials: &Credentials, keys: &[&s
     say(address, credentials, &sql).await
 }
 
-/// The users of the passwords before log in no more.
+/// Nobody logs in with the passwords before any more.
 pub(super) async fn dismiss(address: IpAddr, credentials: &Credentials, keys: &[&str]) -> Result<(), Error> {
     let users = Login::ALTERNATING.into_iter().filter(|login| keys.contains(&login.password));
-    let sql: String =
-        users.flat_map(|login| credentials.users(login).skip(1).map(move |(user, _)| login.dismissal(&user))).collect();
+    let sql: String = users.filter_map(|login| without_former(login, credentials)).collect();
     say(address, credentials, &sql).await
+}
+
+/// The first user of a login gets the password in force, too; the second logs in no more.
+fn without_former(login: Login, credentials: &Credentials) -> Option<String> {
+    let (before, _) = credentials.users(login).nth(1)?;
+    if before == login.user {
+        return Some(login.admission(&before, credentials.current(login.password)?));
+    }
+    Some(login.dismissal(&before))
 }
 
 async fn say(address: IpAddr, credentials: &Credentials, sql: &str) -> Result<(), Error> {
