@@ -93,6 +93,8 @@ async fn objects(platform: &Platform) -> Result<BTreeMap<(String, String), (Stri
                 annotations.remove(APPLIED);
                 json!([data, object.labels(), annotations])
             };
+            // No kind counts those.
+            let state = json!([state, object.owner_references()]);
             objects.insert((kind.name().to_owned(), object.name_any()), (object.uid().unwrap_or_default(), state));
         }
     }
@@ -145,11 +147,25 @@ async fn remove(platform: &Platform) -> Result<()> {
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(platform.client.clone(), NAME);
     claims.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
     eventually("everything of it is gone", 120, async || {
+        remove_kept(platform).await?;
         let left = objects(platform).await?;
         ensure!(left.is_empty(), "{:?}", left.keys());
         Ok(())
     })
     .await
+}
+
+/// What is kept with the volumes belongs to nobody.
+async fn remove_kept(platform: &Platform) -> Result<()> {
+    let labels = ListParams::default().labels(&format!("app.kubernetes.io/instance={NAME}"));
+    for kind in Kind::ALL {
+        let resource = ApiResource::from_gvk(&kind.group_version_kind());
+        let api: Api<DynamicObject> = Api::namespaced_with(platform.client.clone(), NAME, &resource);
+        for object in api.list(&labels).await?.into_iter().filter(|object| object.owner_references().is_empty()) {
+            api.delete(&object.name_any(), &DeleteParams::default()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// How many specs follow each other; `PLANNED_SPECS` may ask for more.
