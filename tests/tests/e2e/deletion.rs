@@ -128,7 +128,7 @@ async fn live_and_die() -> Result<()> {
     outlive_its_service(&platform).await?;
     let primary = platform.primary().await?;
     let replica = if primary.ends_with("-0") { "e2e-deleted-database-1" } else { "e2e-deleted-database-0" };
-    cut_off(&platform, replica).await?;
+    cut_off(&platform).await?;
     user.create("Known to the primary alone").await?;
     let pods: Api<Pod> = Api::namespaced(platform.client.clone(), NAME);
     let node = pods.get(&primary).await?.spec.and_then(|spec| spec.node_name).context("the primary has no node")?;
@@ -149,6 +149,11 @@ async fn live_and_die() -> Result<()> {
     .await;
     cordon(&platform.client, &node, false).await?;
     declined?;
+    eventually("the former primary leads, and replicas may log in", 180, async || {
+        ensure!(platform.primary().await? == primary, "another one leads");
+        platform.sql("ALTER ROLE replicator LOGIN").await
+    })
+    .await?;
     platform.settled().await?;
     let titles = eventually("the session is still there", 30, async || user.titles().await).await?;
     ensure!(
@@ -182,14 +187,11 @@ async fn delete(platform: &Platform) -> Result<()> {
     .await
 }
 
-/// A replica that receives nothing any more: the file that this is written to is swept when PostgreSQL starts.
-async fn cut_off(platform: &Platform, replica: &str) -> Result<()> {
-    let statement = "ALTER SYSTEM SET primary_conninfo = ''; SELECT pg_reload_conf()";
-    for statement in statement.split("; ") {
-        let command = ["psql", "-XAt", "-h", "/tmp", "-U", "postgres", "-d", "postgres", "-c", statement];
-        cluster::exec(&platform.client, platform.name, replica, &command).await?;
-    }
-    eventually("the replica is cut off", 30, async || {
+/// No replica receives anything any more: it may not log in. Patroni would mend what is changed on the replica itself.
+async fn cut_off(platform: &Platform) -> Result<()> {
+    platform.sql("ALTER ROLE replicator NOLOGIN").await?;
+    platform.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_replication").await?;
+    eventually("no replica streams", 30, async || {
         let streams = platform.sql("SELECT count(*) FROM pg_stat_replication").await?;
         ensure!(streams == "0", "{streams} replicas stream");
         Ok(())

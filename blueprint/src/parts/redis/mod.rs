@@ -267,7 +267,9 @@ fn container(platform: &Platform, facts: &Facts, cluster: RedisCluster) -> Value
         "ports": cluster.endpoints().iter().map(Endpoint::container_port).collect::<Vec<_>>(),
         "startupProbe": {"tcpSocket": {"port": "redis"}, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 300},
         "readinessProbe": {"exec": {"command": ["redis-ready"]}, "periodSeconds": 5, "timeoutSeconds": 5},
-        "livenessProbe": {"tcpSocket": {"port": "redis"}, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
+        // The kernel would accept connections for a Redis that hangs; any answer will do, were it that it loads its data. Redis 8.0 was
+        // seen to turn in a circle for ever over a packet of another node (clusterProcessPingExtensions).
+        "livenessProbe": {"exec": {"command": ["timeout", "4", "redis-cli", "PING"]}, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 4},
         // A master hands over before it stops.
         "lifecycle": {"preStop": {"exec": {"command": ["redis-pre-stop"]}}},
         "resources": pod::resources(cluster.unit(platform).resources),
