@@ -97,7 +97,7 @@ fn judge_limits(limits: &[LimitRange], wanted: &[Wanted]) -> Vec<Outcome> {
     if refusals.is_empty() { vec![GROUP.pass(ALLOWED, count(limits.len(), "LimitRange"))] } else { refusals }
 }
 
-/// What a LimitRange has against the pods, or volumes, of a unit; each pod has one container.
+/// What a limit has against the pods, or volumes, of a unit; each pod has one container.
 fn refusal(item: &LimitRangeItem, unit: &Wanted) -> Option<String> {
     let component = &unit.component;
     match item.type_.as_str() {
@@ -184,7 +184,7 @@ fn needed(name: &str, wanted: &[Wanted]) -> Option<u64> {
 fn shown(resource: &str, thousandths: u64) -> String {
     match resource {
         "memory" | "storage" => format!("{}Mi", (thousandths / 1000) >> 20),
-        "cpu" if thousandths % 1000 != 0 => format!("{thousandths}m"),
+        "cpu" if !thousandths.is_multiple_of(1000) => format!("{thousandths}m"),
         _ => (thousandths / 1000).to_string(),
     }
 }
