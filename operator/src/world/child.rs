@@ -32,7 +32,7 @@ pub(crate) struct Child {
     node: Option<Box<str>>,
     ip: Option<std::net::IpAddr>,
     ready: bool,
-    /// What is read of it, as it stands in the object: parts of `spec` and `status`. As text, it takes a tenth of the memory.
+    /// What is read of it, as it stands in the object: parts of `spec` and `status`. As text: a tree takes far more memory.
     data: Box<str>,
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Found {
 impl<'de> Deserialize<'de> for Found {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut document = Value::deserialize(deserializer)?;
-        // Nobody reads them, and they would be most of it.
+        // Nobody reads them, and they are a tree of many small maps.
         if let Some(metadata) = document["metadata"].as_object_mut() {
             metadata.remove("managedFields");
         }
