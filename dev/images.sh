@@ -13,6 +13,7 @@ binary() {
   case $1 in
     task-api) echo task-api ;;
     operator) echo taskplatform-operator ;;
+    pgbouncer) echo postgres-router ;;
   esac
 }
 

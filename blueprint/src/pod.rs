@@ -21,12 +21,15 @@ pub(crate) struct Template<'a> {
     /// Configuration that the pod reads only when it starts: a new pod replaces it when this changes.
     pub(crate) configuration: &'a [&'a Value],
     pub(crate) container: Value,
+    /// Containers that begin before it and end after it.
+    pub(crate) sidecars: Vec<Value>,
     pub(crate) volumes: Vec<Value>,
 }
 
 impl Template<'_> {
     fn value(self, platform: &Platform, unit: &Unit) -> Value {
-        let Self { service_account, grace_period_seconds, labels: extra, configuration, container, volumes } = self;
+        let Self { service_account, grace_period_seconds, labels: extra, configuration, container, sidecars, volumes } =
+            self;
         let mut labels = labels(platform.name(), unit.component);
         labels.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), Value::from(value.as_str()))));
         let mut metadata = json!({"labels": labels});
@@ -45,11 +48,19 @@ impl Template<'_> {
             "containers": [container],
             "volumes": volumes,
         });
+        if !sidecars.is_empty() {
+            spec["initContainers"] = sidecars.into_iter().map(sidecar).collect();
+        }
         if let Some(name) = service_account {
             spec["serviceAccountName"] = name.into();
         }
         json!({"metadata": metadata, "spec": spec})
     }
+}
+
+fn sidecar(mut container: Value) -> Value {
+    container["restartPolicy"] = "Always".into();
+    container
 }
 
 /// A unit's Deployment. While it is replaced, no pod goes before another one is ready; `surge` may be there besides.

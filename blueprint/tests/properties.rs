@@ -20,7 +20,7 @@ use proptest::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use taskplatform_blueprint::{Action, Facts, Kind, Object, Platform, Totals, applied::as_sent, blueprint, plan, units};
-use taskplatform_crds::TaskPlatform;
+use taskplatform_crds::{Cpu, Size, TaskPlatform};
 
 prop_compose! {
     fn spec()(
@@ -159,7 +159,8 @@ proptest! {
             let name = object.name();
             prop_assert_eq!(&pod["securityContext"]["runAsNonRoot"], true, "{}", name);
             prop_assert_eq!(&pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault", "{}", name);
-            for container in pod["containers"].as_array().unwrap() {
+            let main = pod["containers"].as_array().unwrap();
+            for container in main.iter().chain(pod["initContainers"].as_array().into_iter().flatten()) {
                 let security = &container["securityContext"];
                 prop_assert_eq!(&security["allowPrivilegeEscalation"], false, "{}", name);
                 prop_assert_eq!(&security["readOnlyRootFilesystem"], true, "{}", name);
@@ -169,6 +170,8 @@ proptest! {
                         prop_assert!(container["resources"][bound][resource].is_string(), "{} has no {} of {}", name, bound, resource);
                     }
                 }
+            }
+            for container in main {
                 prop_assert!(container["readinessProbe"].is_object() && container["livenessProbe"].is_object(), "{}", name);
             }
             let component = object.component();
@@ -234,9 +237,13 @@ proptest! {
             let objects = blueprint(&platform, &Facts::default());
             let workload = objects.iter().find(|object| object.kind() == unit.kind() && object.name() == unit.name).unwrap();
             prop_assert_eq!(workload.component(), unit.component.name());
-            let requests = &pod_spec(workload).unwrap()["containers"][0]["resources"]["requests"];
+            let pod = pod_spec(workload).unwrap();
+            let containers = [&pod["initContainers"], &pod["containers"]].into_iter().filter_map(Value::as_array).flatten();
+            let requests: Vec<&Value> = containers.map(|container| &container["resources"]["requests"]).collect();
+            let cpu: u64 = requests.iter().map(|asked| serde_json::from_value::<Cpu>(asked["cpu"].clone()).unwrap().as_millicores()).sum();
+            let memory: u64 = requests.iter().map(|asked| serde_json::from_value::<Size>(asked["memory"].clone()).unwrap().as_bytes()).sum();
             prop_assert_eq!(&workload.value()["spec"]["replicas"], unit.pods);
-            prop_assert_eq!((&requests["cpu"], &requests["memory"]), (&json!(unit.resources.cpu), &json!(unit.resources.memory)));
+            prop_assert_eq!((cpu, memory), (unit.resources.cpu.as_millicores(), unit.resources.memory.as_bytes()));
             let claim = &workload.value()["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"];
             prop_assert_eq!(claim, &json!(unit.storage.as_ref().map(|storage| storage.size)));
         }

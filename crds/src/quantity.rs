@@ -53,6 +53,11 @@ impl Size {
         Self(gibibytes << 30)
     }
 
+    /// A size in bytes.
+    pub const fn bytes(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
     /// The size in bytes.
     pub const fn as_bytes(self) -> u64 {
         self.0

@@ -1,9 +1,10 @@
-//! PgBouncer: two databases, one that writes and one that reads.
+//! PgBouncer: two databases, one that writes and one that reads. A router beside it takes its connections to whoever is the primary, or to a
+//! replica that keeps up.
 
 use std::fmt::Write;
 
 use serde_json::{Value, json};
-use taskplatform_crds::{Duration, PoolMode};
+use taskplatform_crds::{Cpu, Duration, PoolMode, Resources, Size};
 
 use super::{CredentialFile, Part, Proposal, Share, api, worker};
 use crate::{
@@ -57,6 +58,14 @@ const USERLIST: CredentialFile = CredentialFile {
 
 const COMPONENT: Component = Component::POOLER;
 
+/// The router's ports on loopback: to the primary, and to the replicas.
+const PRIMARY: u16 = 5432;
+const REPLICAS: u16 = 5433;
+/// What the router takes without connections, and for each, in KiB.
+const ROUTER_MEMORY: (u64, u64) = (16 << 10, 24);
+/// A pause of PgBouncer ends by itself after so many seconds, whoever ordered it and is gone.
+const LONGEST_PAUSE: u64 = 15;
+
 /// PgBouncer.
 pub(super) struct Pooler;
 
@@ -89,7 +98,7 @@ impl Part for Pooler {
     }
 
     fn calls(&self) -> &'static [Endpoint] {
-        &[Endpoint::PRIMARY, Endpoint::REPLICAS]
+        &[Endpoint::PRIMARY, Endpoint::PATRONI]
     }
 
     fn image(&self) -> Image {
@@ -131,6 +140,7 @@ fn unit(platform: &Draft) -> Unit {
 
 fn deployment(platform: &Platform, facts: &Facts, configuration: &Value) -> Object {
     let unit = unit(platform);
+    let (pgbouncer, router_takes) = split(platform, unit.resources);
     let template = Template {
         service_account: None,
         // The image's stop signal makes PgBouncer finish the running transactions.
@@ -144,7 +154,7 @@ fn deployment(platform: &Platform, facts: &Facts, configuration: &Value) -> Obje
             "readinessProbe": {"tcpSocket": {"port": "pgbouncer"}, "periodSeconds": 2, "timeoutSeconds": 2},
             "livenessProbe": {"tcpSocket": {"port": "pgbouncer"}, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
             "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
-            "resources": pod::resources(unit.resources),
+            "resources": pod::resources(pgbouncer),
             "securityContext": pod::security_context(),
             "volumeMounts": [
                 {"name": "configuration", "mountPath": "/etc/pgbouncer", "readOnly": true},
@@ -152,6 +162,7 @@ fn deployment(platform: &Platform, facts: &Facts, configuration: &Value) -> Obje
                 {"name": "tmp", "mountPath": "/tmp"},
             ],
         }),
+        sidecars: vec![router(platform, facts, router_takes)],
         volumes: vec![
             json!({"name": "configuration", "configMap": {"name": unit.name}}),
             pod::secret_volume(platform, "credentials", USERLIST.key),
@@ -159,6 +170,45 @@ fn deployment(platform: &Platform, facts: &Facts, configuration: &Value) -> Obje
         ],
     };
     pod::deployment(platform, &unit, &1.into(), template)
+}
+
+/// It answers on loopback alone, so that no probe reaches it; where it ends, it is started again.
+fn router(platform: &Platform, facts: &Facts, takes: Resources) -> Value {
+    let spec = platform.spec();
+    json!({
+        "name": "router",
+        "image": facts.images.get(Image::Pgbouncer),
+        "command": ["postgres-router"],
+        "args": [
+            format!("--members={}", platform.names().component(Component::DATABASE)),
+            format!("--postgresql={}", Endpoint::PRIMARY.port),
+            format!("--patroni={}", Endpoint::PATRONI.port),
+            format!("--most-lag={}", spec.database.max_replica_lag.as_bytes()),
+            format!("--primary={PRIMARY}"),
+            format!("--replicas={REPLICAS}"),
+            format!("--pgbouncer-port={}", Endpoint::POOLER_CONSOLE.port),
+            format!("--login-retry={}", seconds(spec.pooler.server_login_retry)),
+            format!("--longest-pause={LONGEST_PAUSE}"),
+        ],
+        "resources": pod::resources(takes),
+        "securityContext": pod::security_context(),
+        // PgBouncer's socket is there.
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    })
+}
+
+/// What of a pod's resources PgBouncer gets, and what the router: a third of the CPU, and memory for its connections.
+fn split(platform: &Draft, pod: Resources) -> (Resources, Resources) {
+    let pooler = &platform.spec().pooler;
+    let connections = 2 * (pooler.default_pool_size.get() + pooler.reserve_pool_size.get()).unsigned_abs();
+    let (base, each) = ROUTER_MEMORY;
+    let memory = ((base + each * u64::from(connections)) >> 10).min(pod.memory.as_mebibytes() / 2).max(1);
+    let router = Resources { cpu: Cpu::millicores(pod.cpu.as_millicores() / 3), memory: Size::mebibytes(memory) };
+    let rest = Resources {
+        cpu: Cpu::millicores(pod.cpu.as_millicores() - router.cpu.as_millicores()),
+        memory: Size::bytes(pod.memory.as_bytes().saturating_sub(router.memory.as_bytes())),
+    };
+    (rest, router)
 }
 
 /// Server connections that all poolers together open at most to one database.
@@ -169,13 +219,6 @@ pub(crate) fn server_connections(platform: &Draft) -> i32 {
 
 fn configuration(platform: &Platform) -> String {
     let pooler = &platform.spec().pooler;
-    let primary = Endpoint::PRIMARY.host(platform);
-    // Without replicas the primary serves the reads.
-    let reads = if platform.spec().database.read_replicas.get() > 0 {
-        Endpoint::REPLICAS.host(platform)
-    } else {
-        primary.clone()
-    };
     let pool_mode = match pooler.pool_mode {
         PoolMode::Session => "session",
         PoolMode::Transaction => "transaction",
@@ -204,7 +247,7 @@ fn configuration(platform: &Platform) -> String {
         // Named statements survive transaction pooling.
         ("max_prepared_statements", "200".into()),
         ("ignore_startup_parameters", "extra_float_digits,options".into()),
-        // A server that is cut off is given up within twenty seconds, not hours.
+        // A client that is cut off is given up within twenty seconds, not hours.
         ("tcp_keepalive", "1".into()),
         ("tcp_keepidle", "5".into()),
         ("tcp_keepintvl", "5".into()),
@@ -217,8 +260,8 @@ fn configuration(platform: &Platform) -> String {
         ("stats_period", "60".into()),
     ];
     let mut ini = String::from("[databases]\n");
-    for (database, host) in [("tasks", primary), ("tasks_ro", reads)] {
-        let _ = writeln!(ini, "{database} = host={host} port={} dbname=tasks", Endpoint::PRIMARY.port);
+    for (database, port) in [("tasks", PRIMARY), ("tasks_ro", REPLICAS)] {
+        let _ = writeln!(ini, "{database} = host=127.0.0.1 port={port} dbname=tasks");
     }
     ini.push_str("\n[pgbouncer]\n");
     for (name, value) in settings {

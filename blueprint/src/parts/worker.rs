@@ -51,6 +51,7 @@ impl Part for Worker {
             labels: &[],
             configuration: &[],
             container: container(platform, facts),
+            sidecars: Vec::new(),
             volumes: vec![],
         };
         vec![pod::deployment(platform, &unit(platform), &1.into(), template)]

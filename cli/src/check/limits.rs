@@ -53,10 +53,18 @@ const WAY_OUT: &str = "ask whoever made it for more, ask for less in the spec, o
 struct Wanted {
     component: String,
     pods: u64,
-    requests: BTreeMap<String, u64>,
-    limits: BTreeMap<String, u64>,
+    /// Each container of a pod.
+    containers: Vec<Asked>,
+    /// A pod as a whole.
+    pod: Asked,
     /// The volume of each pod.
     volume: Option<u64>,
+}
+
+#[derive(Default)]
+struct Asked {
+    requests: BTreeMap<String, u64>,
+    limits: BTreeMap<String, u64>,
 }
 
 impl Wanted {
@@ -67,15 +75,34 @@ impl Wanted {
 
     fn of(object: &Object) -> Option<Self> {
         let spec = &object.value()["spec"];
-        let resources = spec["template"]["spec"]["containers"][0].get("resources")?;
+        let pod = spec["template"].get("spec")?;
+        // Whatever begins before the others stays with them.
+        let containers = [&pod["initContainers"], &pod["containers"]].into_iter().filter_map(Value::as_array).flatten();
+        let containers: Vec<Asked> = containers.map(|container| Asked::of(&container["resources"])).collect();
         let volume = &spec["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"];
         Some(Self {
             component: object.component().to_owned(),
             pods: spec["replicas"].as_u64()?,
-            requests: amounts(&resources["requests"]),
-            limits: amounts(&resources["limits"]),
+            pod: Asked::sum(&containers),
+            containers,
             volume: volume.as_str().and_then(thousandths),
         })
+    }
+}
+
+impl Asked {
+    fn of(resources: &Value) -> Self {
+        Self { requests: amounts(&resources["requests"]), limits: amounts(&resources["limits"]) }
+    }
+
+    fn sum(all: &[Self]) -> Self {
+        let mut sum = Self::default();
+        for one in all {
+            for (total, part) in [(&mut sum.requests, &one.requests), (&mut sum.limits, &one.limits)] {
+                part.iter().for_each(|(name, amount)| *total.entry(name.clone()).or_default() += amount);
+            }
+        }
+        sum
     }
 }
 
@@ -97,34 +124,12 @@ fn judge_limits(limits: &[LimitRange], wanted: &[Wanted]) -> Vec<Outcome> {
     if refusals.is_empty() { vec![GROUP.pass(ALLOWED, count(limits.len(), "LimitRange"))] } else { refusals }
 }
 
-/// What a limit has against the pods, or volumes, of a unit; each pod has one container.
+/// What a limit has against the containers, pods or volumes of a unit.
 fn refusal(item: &LimitRangeItem, unit: &Wanted) -> Option<String> {
     let component = &unit.component;
     match item.type_.as_str() {
-        "Container" | "Pod" => ["cpu", "memory"].into_iter().find_map(|resource| {
-            let (request, limit) = (*unit.requests.get(resource)?, *unit.limits.get(resource)?);
-            let bound = |bounds: &Option<BTreeMap<String, Quantity>>| {
-                let quantity = bounds.as_ref()?.get(resource)?;
-                Some((quantity.0.clone(), thousandths(&quantity.0)?))
-            };
-            if let Some((most, _)) = bound(&item.max).filter(|(_, most)| limit > *most) {
-                return Some(format!(
-                    "{component}, whose pods may use {} {resource}, above {most}",
-                    shown(resource, limit)
-                ));
-            }
-            if let Some((least, _)) = bound(&item.min).filter(|(_, least)| request < *least) {
-                return Some(format!(
-                    "{component}, whose pods ask for {} {resource}, below {least}",
-                    shown(resource, request)
-                ));
-            }
-            let ratio = bound(&item.max_limit_request_ratio)
-                .filter(|(_, ratio)| u128::from(limit) * 1000 > u128::from(request) * u128::from(*ratio));
-            ratio.map(|(ratio, _)| {
-                format!("{component}, whose pods may use more than {ratio} times the {resource} that they ask for")
-            })
-        }),
+        "Container" => unit.containers.iter().find_map(|container| bounds(item, component, "containers", container)),
+        "Pod" => bounds(item, component, "pods", &unit.pod),
         "PersistentVolumeClaim" => {
             let (size, resource) = (unit.volume?, "storage");
             let bound = |bounds: &Option<BTreeMap<String, Quantity>>| thousandths(&bounds.as_ref()?.get(resource)?.0);
@@ -134,6 +139,29 @@ fn refusal(item: &LimitRangeItem, unit: &Wanted) -> Option<String> {
         }
         _ => None,
     }
+}
+
+fn bounds(item: &LimitRangeItem, component: &str, whose: &str, asked: &Asked) -> Option<String> {
+    ["cpu", "memory"].into_iter().find_map(|resource| {
+        let (request, limit) = (*asked.requests.get(resource)?, *asked.limits.get(resource)?);
+        let bound = |bounds: &Option<BTreeMap<String, Quantity>>| {
+            let quantity = bounds.as_ref()?.get(resource)?;
+            Some((quantity.0.clone(), thousandths(&quantity.0)?))
+        };
+        if let Some((most, _)) = bound(&item.max).filter(|(_, most)| limit > *most) {
+            let limit = shown(resource, limit);
+            return Some(format!("{component}, whose {whose} may use {limit} {resource}, above {most}"));
+        }
+        if let Some((least, _)) = bound(&item.min).filter(|(_, least)| request < *least) {
+            let request = shown(resource, request);
+            return Some(format!("{component}, whose {whose} ask for {request} {resource}, below {least}"));
+        }
+        let ratio = bound(&item.max_limit_request_ratio)
+            .filter(|(_, ratio)| u128::from(limit) * 1000 > u128::from(request) * u128::from(*ratio));
+        ratio.map(|(ratio, _)| {
+            format!("{component}, whose {whose} may use more than {ratio} times the {resource} that they ask for")
+        })
+    })
 }
 
 fn judge_quotas(quotas: &[ResourceQuota], wanted: &[Wanted]) -> Vec<Outcome> {
@@ -171,10 +199,10 @@ fn needed(name: &str, wanted: &[Wanted]) -> Option<u64> {
     let amount = |amounts: &BTreeMap<String, u64>, resource: &str| amounts.get(resource).copied().unwrap_or_default();
     match name {
         "pods" | "count/pods" => sum(&|_| 1000),
-        "cpu" | "requests.cpu" => sum(&|unit| amount(&unit.requests, "cpu")),
-        "memory" | "requests.memory" => sum(&|unit| amount(&unit.requests, "memory")),
-        "limits.cpu" => sum(&|unit| amount(&unit.limits, "cpu")),
-        "limits.memory" => sum(&|unit| amount(&unit.limits, "memory")),
+        "cpu" | "requests.cpu" => sum(&|unit| amount(&unit.pod.requests, "cpu")),
+        "memory" | "requests.memory" => sum(&|unit| amount(&unit.pod.requests, "memory")),
+        "limits.cpu" => sum(&|unit| amount(&unit.pod.limits, "cpu")),
+        "limits.memory" => sum(&|unit| amount(&unit.pod.limits, "memory")),
         "persistentvolumeclaims" => sum(&|unit| if unit.volume.is_some() { 1000 } else { 0 }),
         "requests.storage" => sum(&|unit| unit.volume.unwrap_or_default()),
         _ => None,

@@ -45,7 +45,7 @@ fn small() -> Value {
             "resources": resources,
         },
         "database": {"readReplicas": 1, "storage": {"size": "1Gi"}, "resources": {"cpu": "50m", "memory": "384Mi"}},
-        "pooler": {"minPoolSize": 1, "serverLoginRetry": "1s", "resources": resources},
+        "pooler": {"minPoolSize": 1, "resources": resources},
         "cache": {"resources": resources, "storage": storage},
         "sessions": {"resources": resources, "storage": storage},
         "worker": {"resources": resources},

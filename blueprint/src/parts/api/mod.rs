@@ -151,6 +151,7 @@ fn deployment(platform: &Platform, facts: &Facts) -> Object {
         labels: &[],
         configuration: &[],
         container: container(platform, facts),
+        sidecars: Vec::new(),
         volumes: vec![json!({"name": "tmp", "emptyDir": {}})],
     };
     let unit = unit(platform, platform.api_instances(facts.api_instances));

@@ -38,9 +38,6 @@ impl Endpoint {
         login: Some(Login::TASKS),
     };
 
-    /// The PostgreSQL replicas.
-    pub const REPLICAS: Self = Self { service: "-replicas", ..Self::PRIMARY };
-
     /// Patroni's REST API on each member.
     pub const PATRONI: Self = Self {
         component: Component::DATABASE,
@@ -105,7 +102,6 @@ impl Part for Database {
             Object::new(platform, COMPONENT, Kind::ConfigMap, &name, json!({"data": configuration})),
             service(platform, &name, Addresses::Members),
             service(platform, &primary, Addresses::Primary).kept_with_volumes(platform),
-            service(platform, &Endpoint::REPLICAS.host(platform), Addresses::Replicas),
             stateful_set(platform, facts, &local),
         ];
         // Patroni keeps its state in Endpoints of these names and of the primary's. Endpoints without a Service are swept away, and the
@@ -118,7 +114,7 @@ impl Part for Database {
     }
 
     fn endpoints(&self) -> &'static [Endpoint] {
-        &[Endpoint::PRIMARY, Endpoint::REPLICAS, Endpoint::PATRONI]
+        &[Endpoint::PRIMARY, Endpoint::PATRONI]
     }
 
     fn calls(&self) -> &'static [Endpoint] {
@@ -304,8 +300,6 @@ enum Addresses {
     Members,
     /// The one that Patroni names.
     Primary,
-    /// Those that Patroni labels.
-    Replicas,
     /// None.
     None,
 }
@@ -322,11 +316,6 @@ fn service(platform: &Platform, name: &str, addresses: Addresses) -> Object {
             spec["selector"] = selector(platform.name(), COMPONENT).into();
         }
         Addresses::Primary => {}
-        Addresses::Replicas => {
-            let mut pods = selector(platform.name(), COMPONENT);
-            pods.insert("role".into(), "replica".into());
-            spec["selector"] = pods.into();
-        }
         Addresses::None => spec["clusterIP"] = "None".into(),
     }
     Object::new(platform, COMPONENT, Kind::Service, name, json!({"spec": spec}))
@@ -367,6 +356,7 @@ fn stateful_set(platform: &Platform, facts: &Facts, local: &Value) -> Object {
         labels: &[("cluster-name", Endpoint::PRIMARY.host(platform))],
         configuration: &[local],
         container: container(platform, facts),
+        sidecars: Vec::new(),
         volumes: vec![
             json!({"name": "configuration", "configMap": {"name": unit.name}}),
             pod::secret_volume(platform, "credentials", ROLES.key),

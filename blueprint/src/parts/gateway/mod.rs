@@ -152,6 +152,7 @@ fn deployment(platform: &Platform, facts: &Facts, configuration: &Value) -> Obje
                 {"name": "tmp", "mountPath": "/tmp"},
             ],
         }),
+        sidecars: Vec::new(),
         volumes: vec![
             json!({"name": "configuration", "configMap": {"name": unit.name}}),
             json!({"name": "tmp", "emptyDir": {}}),

@@ -249,6 +249,7 @@ fn stateful_set(
         labels: &[],
         configuration: &[configuration],
         container: container(platform, facts, cluster),
+        sidecars: Vec::new(),
         volumes: vec![
             json!({"name": "configuration", "configMap": {"name": unit.name}}),
             pod::secret_volume(platform, "credentials", cluster.credentials_file().key),

@@ -1,0 +1,134 @@
+//! What the router tells PgBouncer: to try again soon while nobody leads, to spread its reads anew when replicas come or fall behind, and
+//! to go on where a pause was forgotten.
+
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use tracing::{info, warn};
+
+use crate::targets::Targets;
+
+/// PgBouncer lets in without a password who has its own user and comes over its socket.
+const USER: &str = "pgbouncer";
+/// The database that reads.
+const READS: &str = "tasks_ro";
+/// PgBouncer does one thing at a time, but none of them takes long.
+const TIMEOUT: Duration = Duration::from_secs(4);
+const LOOK: Duration = Duration::from_millis(500);
+/// PgBouncer has just begun, or ends.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How soon it tries again to log in while nobody leads.
+const RETRY_SOON: Duration = Duration::from_millis(200);
+/// For so long after somebody leads again, it goes on trying soon.
+const RETRY_SOON_FOR: Duration = Duration::from_secs(10);
+
+/// PgBouncer does not do what it is told.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("PgBouncer does not answer within {} s", TIMEOUT.as_secs())]
+    Timeout,
+    #[error("PgBouncer: {0}")]
+    PgBouncer(#[from] tokio_postgres::Error),
+}
+
+/// PgBouncer's console.
+pub(crate) struct Console {
+    /// The folder with its socket.
+    pub(crate) folder: PathBuf,
+    pub(crate) port: u16,
+    pub(crate) login_retry: Duration,
+    pub(crate) longest_pause: Duration,
+}
+
+/// What PgBouncer was told.
+#[derive(Debug, Default)]
+struct Told {
+    retries_soon: Option<bool>,
+    replicas: BTreeSet<SocketAddr>,
+    paused_since: Option<Instant>,
+}
+
+impl Console {
+    /// Looks after PgBouncer for ever. One that has begun anew knows nothing of what the former was told.
+    pub(crate) async fn look_after(&self, mut targets: watch::Receiver<Targets>) {
+        loop {
+            match self.look_after_one(&mut targets).await {
+                Ok(()) => return,
+                Err(error) => warn!(%error, "PgBouncer is told nothing"),
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    async fn look_after_one(&self, targets: &mut watch::Receiver<Targets>) -> Result<(), Error> {
+        let client = within(self.open()).await?;
+        let mut told = Told::default();
+        let mut led = Instant::now();
+        loop {
+            let now = targets.borrow_and_update().clone();
+            if now.primary.is_none() {
+                led = Instant::now();
+            }
+            let retries_soon = led.elapsed() < RETRY_SOON_FOR;
+            if told.retries_soon != Some(retries_soon) {
+                let retry = if retries_soon { RETRY_SOON.min(self.login_retry) } else { self.login_retry };
+                within(run(&client, &format!("SET server_login_retry = {}", retry.as_secs_f64()))).await?;
+                told.retries_soon = Some(retries_soon);
+            }
+            if now.replicas != told.replicas {
+                // Those to one that fell behind go as well as those that all went elsewhere while it was away: each as soon as its
+                // transaction ends.
+                within(run(&client, &format!("RECONNECT {READS}"))).await?;
+                told.replicas = now.replicas;
+            }
+            self.end_forgotten_pause(&client, &mut told).await?;
+            match timeout(LOOK, targets.changed()).await {
+                Ok(Err(_)) => return Ok(()),
+                Ok(Ok(())) | Err(_) => {}
+            }
+        }
+    }
+
+    async fn end_forgotten_pause(&self, client: &Client, told: &mut Told) -> Result<(), Error> {
+        if !within(is_paused(client)).await? {
+            told.paused_since = None;
+            return Ok(());
+        }
+        let since = *told.paused_since.get_or_insert_with(Instant::now);
+        if since.elapsed() > self.longest_pause {
+            info!("a pause was forgotten: PgBouncer goes on");
+            within(run(client, "RESUME")).await?;
+            told.paused_since = None;
+        }
+        Ok(())
+    }
+
+    async fn open(&self) -> Result<Client, tokio_postgres::Error> {
+        let mut config = Config::new();
+        config.host_path(&self.folder).port(self.port).user(USER).dbname(USER);
+        let (client, connection) = config.connect(NoTls).await?;
+        // It ends with its client, or with PgBouncer.
+        tokio::spawn(connection);
+        Ok(client)
+    }
+}
+
+async fn within<T>(ask: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Error> {
+    timeout(TIMEOUT, ask).await.map_err(|_| Error::Timeout)?.map_err(Error::from)
+}
+
+async fn run(client: &Client, command: &str) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute(command).await
+}
+
+async fn is_paused(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let rows = client.simple_query("SHOW STATE").await?;
+    Ok(rows.iter().any(|row| match row {
+        SimpleQueryMessage::Row(row) => row.get(0) == Some("paused") && row.get(1) == Some("yes"),
+        _ => false,
+    }))
+}
