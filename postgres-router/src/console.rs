@@ -1,7 +1,7 @@
 //! What the router tells PgBouncer: to try again soon while nobody leads, to spread its reads anew when replicas come or fall behind, and
 //! to go on where a pause was forgotten.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, error::Error as _, net::SocketAddr, path::PathBuf, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -31,8 +31,10 @@ const RETRY_SOON_FOR: Duration = Duration::from_secs(10);
 enum Error {
     #[error("PgBouncer does not answer within {} s", TIMEOUT.as_secs())]
     Timeout,
-    #[error("PgBouncer: {0}")]
-    PgBouncer(#[from] tokio_postgres::Error),
+    #[error("PgBouncer cannot be reached: {}", .0.source().map_or_else(String::new, ToString::to_string))]
+    Unreachable(tokio_postgres::Error),
+    #[error("PgBouncer refuses: {0}")]
+    Refused(String),
 }
 
 /// PgBouncer's console.
@@ -76,7 +78,7 @@ impl Console {
             let retries_soon = led.elapsed() < RETRY_SOON_FOR;
             if told.retries_soon != Some(retries_soon) {
                 let retry = if retries_soon { RETRY_SOON.min(self.login_retry) } else { self.login_retry };
-                within(run(&client, &format!("SET server_login_retry = {}", retry.as_secs_f64()))).await?;
+                within(run(&client, &format!("SET server_login_retry = '{}'", retry.as_secs_f64()))).await?;
                 told.retries_soon = Some(retries_soon);
             }
             if now.replicas != told.replicas {
@@ -86,9 +88,8 @@ impl Console {
                 told.replicas = now.replicas;
             }
             self.end_forgotten_pause(&client, &mut told).await?;
-            match timeout(LOOK, targets.changed()).await {
-                Ok(Err(_)) => return Ok(()),
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(_)) = timeout(LOOK, targets.changed()).await {
+                return Ok(());
             }
         }
     }
@@ -118,7 +119,11 @@ impl Console {
 }
 
 async fn within<T>(ask: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Error> {
-    timeout(TIMEOUT, ask).await.map_err(|_| Error::Timeout)?.map_err(Error::from)
+    let answer = timeout(TIMEOUT, ask).await.map_err(|_| Error::Timeout)?;
+    answer.map_err(|error| match error.as_db_error() {
+        Some(refusal) => Error::Refused(refusal.message().to_owned()),
+        None => Error::Unreachable(error),
+    })
 }
 
 async fn run(client: &Client, command: &str) -> Result<(), tokio_postgres::Error> {

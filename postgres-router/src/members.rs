@@ -61,14 +61,14 @@ impl Members {
 
     /// Asks all members for ever, and publishes where connections may go.
     pub(crate) async fn follow(mut self, publish: &watch::Sender<Targets>) {
-        let (found, mut names) = mpsc::channel(1);
+        let (found, mut lookups) = mpsc::channel(1);
         let (tell, mut news) = mpsc::channel(MOST_MEMBERS);
         let look_up = look_up(self.name.clone(), self.ports, publish.subscribe(), found);
         tokio::pin!(look_up);
         loop {
             tokio::select! {
                 () = &mut look_up => return,
-                Some(named) = names.recv() => self.meet(&named, publish, &tell),
+                Some(named) = lookups.recv() => self.meet(&named, publish, &tell),
                 Some((address, sight)) = news.recv() => self.note(address, sight),
             }
             self.publish(publish);

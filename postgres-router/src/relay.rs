@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use crate::targets::{Pool, Targets};
 
 /// A new connection is held for so long while nobody can take it.
-const HOLD: Duration = Duration::from_secs(60);
+const HOLD: Duration = Duration::from_mins(1);
 /// An address that is alive answers within this time, also over a busy network.
 const CONNECT: Duration = Duration::from_secs(1);
 /// The wait after one that refused.
@@ -100,16 +100,15 @@ impl Relay {
         let mut refused: Vec<SocketAddr> = Vec::new();
         loop {
             let candidates = targets.borrow_and_update().candidates(self.pool);
-            match self.least_used(&candidates, &refused) {
-                Some(address) => match timeout(CONNECT, TcpStream::connect(address)).await {
-                    Ok(Ok(server)) => return (server, address),
-                    // The others first.
-                    Ok(Err(_)) | Err(_) => refused.push(address),
-                },
-                None => {
-                    refused.clear();
-                    let _ = timeout(TRY_AGAIN, targets.changed()).await;
-                }
+            let Some(address) = self.least_used(&candidates, &refused) else {
+                refused.clear();
+                let _ = timeout(TRY_AGAIN, targets.changed()).await;
+                continue;
+            };
+            match timeout(CONNECT, TcpStream::connect(address)).await {
+                Ok(Ok(server)) => return (server, address),
+                // The others first.
+                Ok(Err(_)) | Err(_) => refused.push(address),
             }
         }
     }
@@ -171,9 +170,8 @@ async fn left(client: &TcpStream) {
     let mut byte = [0];
     loop {
         sleep(ACCEPT_AGAIN).await;
-        match timeout(Duration::ZERO, client.peek(&mut byte)).await {
-            Ok(Ok(0) | Err(_)) => return,
-            Ok(Ok(_)) | Err(_) => {}
+        if let Ok(Ok(0) | Err(_)) = timeout(Duration::ZERO, client.peek(&mut byte)).await {
+            return;
         }
     }
 }

@@ -72,6 +72,8 @@ codes! {
     NoFailover = "TP201" Warning,
     NoQuorum = "TP202" Warning,
     NodeLoss = "TP203" Warning,
+    Durability = "TP204" Warning,
+    NeverDurable = "TP205" Error,
     SinglePod = "TP301" Warning,
     FixedInstances = "TP302" Warning,
     PodTooLarge = "TP401" Warning,

@@ -14,6 +14,8 @@ use crate::{Count, Size};
 pub struct Database {
     /// Streaming replicas beside the primary: they serve reads, and one of them takes over when the primary is lost.
     pub read_replicas: Count<0, 15>,
+    /// On how many members a commit is before it is acknowledged.
+    pub durability: Durability,
     /// How far a replica may be behind the primary, in bytes of its log. One that is further behind is told as not replicating.
     pub max_replica_lag: Size,
     /// The volume of each member.
@@ -34,12 +36,26 @@ impl Default for Database {
     fn default() -> Self {
         Self {
             read_replicas: Count::clamped(3),
+            durability: Durability::default(),
             max_replica_lag: Size::mebibytes(64),
             storage: Storage::new(100),
             resources: Resources::new(4000, 16 << 10),
             parameters: BTreeMap::new(),
         }
     }
+}
+
+/// On how many members a commit is before it is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Durability {
+    /// On the primary and one replica, whichever is first: a lost primary loses nothing. While no replica streams, on the primary alone,
+    /// which the condition `DatabaseDurable` tells.
+    #[default]
+    Sync,
+    /// On the primary alone. What was acknowledged in the last moment before it is lost is lost with it.
+    Async,
+    /// On the primary and one replica. While no replica streams, nothing is acknowledged: writes wait.
+    SyncStrict,
 }
 
 /// The value of a PostgreSQL setting, as text: numbers and switches in quotes.

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 pub use api::Api;
 pub use cache::Cache;
-pub use database::{Database, Parameter};
+pub use database::{Database, Durability, Parameter};
 pub(crate) use gateway::PATH_PATTERN;
 pub use gateway::{Gateway, GatewayService, GatewayType, HealthCheck, RateLimit, RateLimits, ServiceType};
 pub use pooler::{PoolMode, Pooler};

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use taskplatform_blueprint::{Component, Draft};
-use taskplatform_crds::ProcedureStatus;
+use taskplatform_crds::{Durability, ProcedureStatus};
 
 use super::{
     Facts, Hold, RELEASE,
     verdict::{self, Verdict},
 };
-use crate::world::Child;
+use crate::{keepers::patroni, world::Child};
 
 /// The conditions, which keep the time of their last transition.
 pub(super) struct Conditions {
@@ -139,6 +139,33 @@ impl Conditions {
             }
             Some(Hold::Paused | Hold::UpgradeWaits) | None => {
                 self.set("Stalled", "False", "Valid", "The spec can be built.");
+            }
+        }
+    }
+
+    /// Whether a commit is on as many members as the spec says.
+    pub(super) fn durable(&mut self, durability: Durability, cluster: &patroni::Cluster) {
+        let type_ = "DatabaseDurable";
+        match (durability, cluster.synchronous()) {
+            (Durability::Async, _) => self.set(
+                type_,
+                "False",
+                "Asynchronous",
+                "A commit is on the primary alone when it is acknowledged: the last ones may be lost with it.",
+            ),
+            (_, 0) if cluster.primary().is_none() => {}
+            (Durability::Sync, 0) => self.set(
+                type_,
+                "False",
+                "NoReplica",
+                "No replica streams: a commit is on the primary alone until one does.",
+            ),
+            (Durability::SyncStrict, 0) => {
+                self.set(type_, "False", "WritesWait", "No replica streams: writes wait until one does.");
+            }
+            (_, replicas) => {
+                let message = format!("A commit is on the primary and one of {replicas} replicas.");
+                self.set(type_, "True", "QuorumCommit", &message);
             }
         }
     }

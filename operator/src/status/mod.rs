@@ -94,6 +94,9 @@ pub(crate) fn built(facts: &Facts<'_>, now: Timestamp) -> TaskPlatformStatus {
     for (component, verdict) in &verdicts {
         conditions.component(*component, verdict);
     }
+    if let Some(Ok(cluster)) = patroni {
+        conditions.durable(platform.spec().database.durability, cluster);
+    }
     conditions.survives_node_loss(&spread::lost_with_a_node(snapshot, observed));
     let autoscaler = snapshot.get(Kind::HorizontalPodAutoscaler, &platform.names().component(Component::API));
     if let Some(autoscaler) = autoscaler {

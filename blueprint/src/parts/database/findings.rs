@@ -1,16 +1,52 @@
 //! What PostgreSQL is asked for, against what it has; settings that it does not know, and values that it cannot use.
 
+use taskplatform_crds::Durability;
+
 use super::{RESERVED_CONNECTIONS, connections, parameters, settings};
 use crate::{Code, Draft, Finding};
 
 pub(super) fn errors(platform: &Draft) -> Vec<Finding> {
     let budgets = [server_connections(platform), shared_buffers(platform)].into_iter().flatten();
     let settings = platform.spec().database.parameters.iter().filter_map(|(name, value)| wrong(name, &value.0));
-    budgets.chain(settings).collect()
+    budgets.chain(settings).chain(never_durable(platform)).collect()
 }
 
 pub(super) fn warnings(platform: &Draft) -> Vec<Finding> {
-    [work_memory(platform), volume(platform), no_failover(platform)].into_iter().flatten().collect()
+    [work_memory(platform), volume(platform), no_failover(platform), durability(platform)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Commits that wait for a replica, where there is none.
+fn never_durable(platform: &Draft) -> Option<Finding> {
+    let database = &platform.spec().database;
+    (database.durability == Durability::SyncStrict && database.read_replicas.get() == 0).then(|| {
+        Finding::new(
+            Code::NeverDurable,
+            "spec.database.durability",
+            "SyncStrict acknowledges a commit only when it is on a replica, and readReplicas is 0: no write would end"
+                .to_owned(),
+            "set database.readReplicas to 2 or more, or durability to Sync",
+        )
+    })
+}
+
+/// What is lost, or waits, with the primary or a replica.
+fn durability(platform: &Draft) -> Option<Finding> {
+    let database = &platform.spec().database;
+    let (message, way_out) = match (database.durability, database.read_replicas.get()) {
+        (Durability::Async, _) => (
+            "with Async, what was acknowledged in the last moment before the primary is lost is lost with it",
+            "leave it out: Sync has each commit on a replica before it is acknowledged",
+        ),
+        (Durability::SyncStrict, 1) => (
+            "with SyncStrict and one replica, no write ends while that replica is away",
+            "set database.readReplicas to 2 or more, or durability to Sync",
+        ),
+        _ => return None,
+    };
+    Some(Finding::new(Code::Durability, "spec.database.durability", message.to_owned(), way_out))
 }
 
 /// PgBouncer's pools, against what PostgreSQL accepts.

@@ -7,7 +7,7 @@ pub(crate) mod settings;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
-use taskplatform_crds::{Resources, Size};
+use taskplatform_crds::{Durability, Resources, Size};
 
 use super::{CredentialFile, Part, Proposal, Share, pooler};
 use crate::{
@@ -178,6 +178,7 @@ pub(crate) fn connections(platform: &Draft) -> i32 {
 /// Patroni's dynamic configuration: what all members agree on. It is written at the first start; the operator changes it
 /// through Patroni's REST API afterwards, which restarts nothing that need not be.
 pub fn dynamic_configuration(platform: &Platform) -> Value {
+    let durability = platform.spec().database.durability;
     json!({
         "ttl": 20,
         "loop_wait": 5,
@@ -186,6 +187,10 @@ pub fn dynamic_configuration(platform: &Platform) -> Value {
         "failsafe_mode": true,
         // A member that missed a failover does not lead.
         "check_timeline": true,
+        // A commit waits for one replica, whichever is first. One that has not all that was acknowledged does not lead.
+        "synchronous_mode": if durability == Durability::Async { "off" } else { "quorum" },
+        "synchronous_mode_strict": durability == Durability::SyncStrict,
+        "synchronous_node_count": 1,
         // A primary that crashed is replaced at once rather than started again in place.
         "primary_start_timeout": 0,
         (MOST_LAG_TO_LEAD): 16 << 20,

@@ -21,6 +21,8 @@ pub(crate) struct Cluster {
 pub(crate) struct Member {
     pub(crate) pod: String,
     pub(crate) leads: bool,
+    /// A commit may be waiting for it.
+    pub(crate) synchronous: bool,
     pub(crate) state: String,
     pub(crate) timeline: Option<i64>,
     /// Bytes of WAL that it is behind.
@@ -68,6 +70,11 @@ impl Cluster {
         self.members.iter().filter(|member| member.streams() && member.lag.is_none_or(|lag| lag <= most)).count()
     }
 
+    /// Replicas one of which has each commit before it is acknowledged.
+    pub(crate) fn synchronous(&self) -> usize {
+        self.members.iter().filter(|member| member.synchronous).count()
+    }
+
     /// Replicas that do not run as they should, with their state.
     pub(crate) fn lagging(&self, most: i64) -> Vec<String> {
         let replicas = self.members.iter().filter(|member| !member.leads);
@@ -87,6 +94,7 @@ impl Member {
         Some(Self {
             pod: member["name"].as_str()?.to_owned(),
             leads: member["role"] == "leader",
+            synchronous: matches!(member["role"].as_str(), Some("quorum_standby" | "sync_standby")),
             // One that has not reported yet has none.
             state: member["state"].as_str().filter(|state| !state.is_empty()).unwrap_or("unknown").to_owned(),
             timeline: member["timeline"].as_i64(),

@@ -1,0 +1,246 @@
+//! Writers that keep a ledger of what was acknowledged, and compare it afterwards with what is there.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, ensure};
+use futures::future::try_join_all;
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::target::{Target, eventually};
+
+/// How many users write at once.
+const WRITERS: usize = 4;
+/// Between two writes of a user: a person's pace.
+const PAUSE: Duration = Duration::from_millis(25);
+/// So long a user waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The writers, and what came of what they wrote.
+pub(crate) struct Ledger {
+    users: Vec<User>,
+    over: AtomicBool,
+    entries: Mutex<Vec<Entry>>,
+}
+
+struct User {
+    client: Client,
+    url: String,
+    token: String,
+}
+
+/// A write.
+struct Entry {
+    user: usize,
+    title: String,
+    answered: Instant,
+    outcome: Outcome,
+}
+
+#[derive(PartialEq, Eq)]
+enum Outcome {
+    Acknowledged,
+    /// The answer says that it is not stored, and to come again.
+    Refused,
+    /// The connection broke or the time ran out: nobody knows.
+    Unknown,
+    /// Any other answer.
+    Wrong(String),
+}
+
+/// The ledger, closed.
+pub(crate) struct Written {
+    users: Vec<User>,
+    entries: Vec<Entry>,
+}
+
+/// What the ledger says, beside what is there.
+#[derive(Debug)]
+pub(crate) struct Reconciled {
+    pub(crate) acknowledged: usize,
+    pub(crate) refused: usize,
+    pub(crate) unknown: usize,
+    pub(crate) wrong: Vec<String>,
+    /// Acknowledged, and not there.
+    pub(crate) lost: usize,
+    /// There more than once.
+    pub(crate) doubled: usize,
+    /// Refused, and there all the same.
+    pub(crate) failed_but_there: usize,
+    /// Users who are not known any more.
+    pub(crate) sessions_lost: usize,
+}
+
+impl fmt::Display for Reconciled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { acknowledged, refused, unknown, wrong, lost, doubled, failed_but_there, sessions_lost } = self;
+        write!(
+            f,
+            "{acknowledged} acknowledged, {refused} refused, {unknown} unknown, {} wrong; {lost} lost, {doubled} doubled, {failed_but_there} refused but there, {sessions_lost} sessions lost",
+            wrong.len()
+        )?;
+        wrong.first().map_or(Ok(()), |first| write!(f, "; {first}"))
+    }
+}
+
+impl Ledger {
+    pub(crate) async fn open(url: &str) -> Result<Self> {
+        let users = eventually("users register", 60, async || {
+            try_join_all((0..WRITERS).map(async |number| User::register(url, number).await)).await
+        })
+        .await?;
+        Ok(Self { users, over: AtomicBool::new(false), entries: Mutex::default() })
+    }
+
+    /// Writes until it is closed.
+    pub(crate) async fn write(&self) -> Result<Written> {
+        try_join_all(self.users.iter().enumerate().map(async |(number, user)| {
+            let mut count = 0;
+            while !self.over.load(Ordering::Relaxed) {
+                count += 1;
+                let title = format!("{number}-{count}");
+                let outcome = user.create(&title).await;
+                let entry = Entry { user: number, title, answered: Instant::now(), outcome };
+                self.entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+                sleep(PAUSE).await;
+            }
+            anyhow::Ok(())
+        }))
+        .await?;
+        let entries = std::mem::take(&mut *self.entries.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Written { users: self.users.iter().map(User::again).collect(), entries })
+    }
+
+    pub(crate) fn close(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether writes have been acknowledged for so long without a gap of a second.
+    pub(crate) fn is_written_for(&self, time: Duration) -> bool {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let acknowledged = entries.iter().filter(|entry| entry.outcome == Outcome::Acknowledged);
+        let mut ages: Vec<Duration> =
+            acknowledged.map(|entry| entry.answered.elapsed()).filter(|age| *age < time).collect();
+        ages.extend([Duration::ZERO, time]);
+        ages.sort_unstable();
+        ages.windows(2).all(|pair| pair[1].saturating_sub(pair[0]) < Duration::from_secs(1))
+    }
+}
+
+impl User {
+    async fn register(url: &str, number: usize) -> Result<Self> {
+        let client = Client::builder().timeout(PATIENCE).build()?;
+        let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
+        let body =
+            json!({"email": format!("chaos-{number}-{nanoseconds}@example.com"), "password": "correct horse battery"});
+        let response = client.post(format!("{url}/api/auth/register")).json(&body).send().await?;
+        let status = response.status();
+        let answer: Value = response.json().await?;
+        ensure!(status == StatusCode::CREATED, "not registered: {status} {answer}");
+        let token = answer["token"].as_str().context("no token")?.to_owned();
+        Ok(Self { client, url: url.to_owned(), token })
+    }
+
+    fn again(&self) -> Self {
+        Self { client: self.client.clone(), url: self.url.clone(), token: self.token.clone() }
+    }
+
+    async fn create(&self, title: &str) -> Outcome {
+        let request = self.client.post(format!("{}/api/tasks", self.url)).bearer_auth(&self.token);
+        let Ok(response) = request.json(&json!({"title": title})).send().await else { return Outcome::Unknown };
+        let status = response.status();
+        let comes_again = response.headers().contains_key("retry-after");
+        let Ok(body) = response.text().await else { return Outcome::Unknown };
+        match status {
+            StatusCode::CREATED => Outcome::Acknowledged,
+            StatusCode::SERVICE_UNAVAILABLE if comes_again && body.contains("unknown") => Outcome::Unknown,
+            StatusCode::SERVICE_UNAVAILABLE if comes_again => Outcome::Refused,
+            _ => Outcome::Wrong(format!("{status} {}", body.chars().take(200).collect::<String>())),
+        }
+    }
+
+    async fn titles(&self) -> Result<HashMap<String, usize>> {
+        let (mut titles, mut cursor) = (HashMap::new(), String::new());
+        loop {
+            let url = format!("{}/api/tasks?limit=100{cursor}", self.url);
+            let response = self.client.get(url).bearer_auth(&self.token).send().await?.error_for_status()?;
+            let page: Value = response.json().await?;
+            for task in page["items"].as_array().context("no items")? {
+                *titles.entry(task["title"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+            }
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return Ok(titles),
+            }
+        }
+    }
+
+    async fn is_known(&self) -> Result<bool> {
+        let response = self.client.get(format!("{}/api/auth/me", self.url)).bearer_auth(&self.token).send().await?;
+        ensure!(response.status() == StatusCode::OK || response.status() == StatusCode::UNAUTHORIZED, "{response:?}");
+        Ok(response.status() == StatusCode::OK)
+    }
+}
+
+impl Written {
+    /// The longest time in which nobody's write was acknowledged.
+    pub(crate) fn longest_gap(&self) -> Duration {
+        let entries = self.entries.iter().filter(|entry| entry.outcome == Outcome::Acknowledged);
+        let mut times: Vec<Instant> = entries.map(|entry| entry.answered).collect();
+        times.sort_unstable();
+        longest_gap(&times)
+    }
+
+    /// Compares what was acknowledged with what is there.
+    pub(crate) async fn reconcile(self, _: &Target) -> Result<Reconciled> {
+        let mut reconciled = Reconciled {
+            acknowledged: 0,
+            refused: 0,
+            unknown: 0,
+            wrong: Vec::new(),
+            lost: 0,
+            doubled: 0,
+            failed_but_there: 0,
+            sessions_lost: 0,
+        };
+        let mut stored = Vec::new();
+        for user in &self.users {
+            if eventually("a session is looked for", 60, async || user.is_known().await).await? {
+                stored.push(eventually("the tasks are read", 60, async || user.titles().await).await?);
+            } else {
+                reconciled.sessions_lost += 1;
+                stored.push(HashMap::new());
+            }
+        }
+        for Entry { user, title, outcome, .. } in self.entries {
+            let there = stored[user].get(&title).copied().unwrap_or_default();
+            reconciled.doubled += usize::from(there > 1);
+            match outcome {
+                Outcome::Acknowledged => {
+                    reconciled.acknowledged += 1;
+                    reconciled.lost += usize::from(there == 0);
+                }
+                Outcome::Refused => {
+                    reconciled.refused += 1;
+                    reconciled.failed_but_there += usize::from(there > 0);
+                }
+                Outcome::Unknown => reconciled.unknown += 1,
+                Outcome::Wrong(answer) => reconciled.wrong.push(answer),
+            }
+        }
+        Ok(reconciled)
+    }
+}
+
+fn longest_gap(sorted: &[Instant]) -> Duration {
+    sorted.windows(2).map(|pair| pair[1].duration_since(pair[0])).max().unwrap_or_default()
+}

@@ -1,0 +1,98 @@
+//! The platform that is broken, and its cluster.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::{Endpoints, Pod};
+use kube::{Api, Client, ResourceExt, api::ListParams};
+use taskplatform_crds::TaskPlatform;
+use tokio::{process::Command, time::sleep};
+
+const LONGEST_COMMAND: Duration = Duration::from_mins(2);
+
+/// The platform that is broken.
+pub(crate) struct Target {
+    pub(crate) client: Client,
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    pub(crate) url: String,
+}
+
+impl Target {
+    pub(crate) async fn new(name: &str, namespace: &str, url: &str) -> Result<Self> {
+        let client = Client::try_default().await?;
+        Ok(Self { client, name: name.to_owned(), namespace: namespace.to_owned(), url: url.to_owned() })
+    }
+
+    pub(crate) fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Until the platform is ready, and every member of the database follows.
+    pub(crate) async fn settled(&self) -> Result<()> {
+        eventually("everything is as it should be", 300, async || {
+            let api: Api<TaskPlatform> = Api::namespaced(self.client.clone(), &self.namespace);
+            let status = api.get(&self.name).await?.status.context("no status")?;
+            for (type_, wanted) in
+                [("Ready", "True"), ("Reconciling", "False"), ("DatabaseReady", "True"), ("PoolerReady", "True")]
+            {
+                let condition = status.conditions.iter().find(|condition| condition.type_ == type_);
+                let condition = condition.with_context(|| format!("no condition {type_}"))?;
+                ensure!(condition.status == wanted, "{type_}: {}", condition.message);
+            }
+            for pod in self.pods_of("").await? {
+                let ready = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+                let is_ready =
+                    ready.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+                ensure!(is_ready && pod.metadata.deletion_timestamp.is_none(), "{} is not ready", pod.name_any());
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// The pods of a component, or all.
+    pub(crate) async fn pods_of(&self, component: &str) -> Result<Vec<Pod>> {
+        let mut labels = format!("app.kubernetes.io/instance={}", self.name);
+        if !component.is_empty() {
+            labels = format!("{labels},app.kubernetes.io/component={component}");
+        }
+        Ok(self.pods().list(&ListParams::default().labels(&labels)).await?.items)
+    }
+
+    /// The pod that leads, as Patroni has written it down.
+    pub(crate) async fn primary(&self) -> Result<Pod> {
+        let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &self.namespace);
+        let endpoints = api.get(&format!("{}-database-primary", self.name)).await?;
+        let leader = endpoints.annotations().get("leader").context("nobody leads")?;
+        Ok(self.pods().get(leader).await?)
+    }
+}
+
+/// The node of a pod.
+pub(crate) fn node(pod: &Pod) -> Result<String> {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).context("a pod without a node")
+}
+
+/// Runs a program of this host.
+pub(crate) async fn command(program: &str, arguments: &[&str]) -> Result<String> {
+    let run = Command::new(program).args(arguments).kill_on_drop(true).output();
+    let output =
+        tokio::time::timeout(LONGEST_COMMAND, run).await.with_context(|| format!("{program} does not end"))??;
+    ensure!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Asks again until there is an answer.
+pub(crate) async fn eventually<T>(what: &str, seconds: u64, mut ask: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) if began.elapsed() > Duration::from_secs(seconds) => {
+                return Err(error).with_context(|| format!("not within {seconds} s: {what}"));
+            }
+            Err(_) => sleep(Duration::from_millis(300)).await,
+        }
+    }
+}
