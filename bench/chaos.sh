@@ -9,4 +9,6 @@ kind get kubeconfig --name "$cluster" >"$KUBECONFIG"
 kubectl apply --server-side --force-conflicts -f "$root/examples/quickstart.yaml" >/dev/null
 kubectl patch taskplatform quickstart --type merge -p '{"spec":{"database":{"readReplicas":2}}}' >/dev/null
 cd "$root"
-cargo run --release --locked --package chaos -- --url "http://127.0.0.1:$gateway_port" "$@" | tee "$cache/logs/chaos.json"
+# --workspace: the dependencies are then those that everything else is built with.
+cargo build --release --locked --workspace --bin chaos
+"$CARGO_TARGET_DIR/release/chaos" --url "http://127.0.0.1:$gateway_port" "$@" | tee "$cache/logs/chaos.json"

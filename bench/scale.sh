@@ -12,4 +12,5 @@ say "$(nproc) cores, $(kubectl get taskplatforms -A -o name | wc -l) platforms b
 kubectl delete namespace --ignore-not-found --wait "${namespaces[@]}"
 trap 'kubectl delete namespace --ignore-not-found --wait=false "${namespaces[@]}" >/dev/null' EXIT
 cd "$root"
-cargo run --release --locked --package scale -- "$@" | tee "$cache/logs/scale.json"
+cargo build --release --locked --workspace --bin scale
+"$CARGO_TARGET_DIR/release/scale" "$@" | tee "$cache/logs/scale.json"

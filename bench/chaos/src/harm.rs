@@ -95,13 +95,14 @@ async fn delete(target: &Target, pods: &[Pod]) -> Result<Harm> {
 
 /// Kills PostgreSQL's first process, or all processes of the container.
 async fn kill(pod: &Pod, what: &str) -> Result<Harm> {
-    let (node, name) = (node(pod)?, pod.name_any());
+    let statuses = pod.status.iter().filter_map(|status| status.container_statuses.as_ref()).flatten();
+    let id = statuses.filter_map(|status| status.container_id.as_deref()).next().context("no container")?;
+    let id = id.rsplit('/').next().unwrap_or(id);
     let script = r#"
-        id=$(crictl ps -q --label io.kubernetes.pod.name="$1" --name postgres)
-        first=$(crictl inspect --output go-template --template '{{.info.pid}}' "$id")
+        first=$(ctr -n k8s.io tasks ls | awk -v id="$1" '$1 == id { print $2 }')
         if [ "$2" = postgres ]; then first=$(pgrep -P "$first" -x postgres | head -1); fi
         kill -9 "$first"
     "#;
-    command("docker", &["exec", &node, "bash", "-euc", script, "kill", &name, what]).await?;
+    command("docker", &["exec", &node(pod)?, "bash", "-euc", script, "kill", id, what]).await?;
     Ok(Harm::default())
 }

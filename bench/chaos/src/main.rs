@@ -91,23 +91,28 @@ async fn main() -> Result<()> {
 async fn run(target: &Target, scenario: Scenario) -> Result<Run> {
     target.settled().await?;
     let ledger = Ledger::open(&target.url).await?;
-    let writing = async {
-        sleep(BEFORE).await;
-        let began = Instant::now();
-        let mut harm = scenario.begin(target).await?;
-        await_writes(&ledger, began).await?;
-        if harm.end().await? {
-            await_writes(&ledger, Instant::now()).await?;
-        }
+    let harming = async {
+        let harmed = harm(target, scenario, &ledger).await;
+        // The writers end whatever came of it.
         ledger.close();
-        anyhow::Ok(())
+        harmed
     };
-    let (written, writing) = tokio::join!(ledger.write(), writing);
-    // What was begun is ended whatever came of it; the ledger's end ends the writers.
-    writing?;
+    let (written, harmed) = tokio::join!(ledger.write(), harming);
+    harmed?;
     let written = written?;
     target.settled().await?;
     Ok(Run { without_a_write: written.longest_gap(), ledger: written.reconcile(target).await? })
+}
+
+async fn harm(target: &Target, scenario: Scenario, ledger: &Ledger) -> Result<()> {
+    sleep(BEFORE).await;
+    let began = Instant::now();
+    let mut harm = scenario.begin(target).await?;
+    await_writes(ledger, began).await?;
+    if harm.end().await? {
+        await_writes(ledger, Instant::now()).await?;
+    }
+    Ok(())
 }
 
 /// Until writes have gone on for a while.
@@ -116,9 +121,6 @@ async fn await_writes(ledger: &Ledger, since: Instant) -> Result<()> {
         sleep(Duration::from_millis(250)).await;
         if since.elapsed() > AFTER && ledger.is_written_for(AFTER) {
             return Ok(());
-        }
-        if since.elapsed() > LONGEST {
-            ledger.close();
         }
         ensure!(since.elapsed() < LONGEST, "no writes for {LONGEST:?}");
     }
