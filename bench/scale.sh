@@ -10,7 +10,17 @@ namespaces=(scale scale-plain scale-troubled)
 kind get kubeconfig --name "$cluster" >"$KUBECONFIG"
 say "$(nproc) cores, $(kubectl get taskplatforms -A -o name | wc -l) platforms before"
 kubectl delete namespace --ignore-not-found --wait "${namespaces[@]}"
-trap 'kubectl delete namespace --ignore-not-found --wait=false "${namespaces[@]}" >/dev/null' EXIT
 cd "$root"
 cargo build --release --locked --workspace --bin scale
+# network STATE: kube-router, where the cluster has it, writes rules for pods that do not exist, with a third of the machine.
+network() {
+  kubectl -n kube-system get daemonset kube-router -o name 2>/dev/null |
+    xargs -r kubectl -n kube-system patch --type json -p "[{\"op\":\"$1\",\"path\":\"/spec/template/spec/nodeSelector\",\"value\":{\"taskplatform.dev/scale\":\"none\"}}]" >/dev/null
+}
+end() {
+  network remove
+  kubectl delete namespace --ignore-not-found --wait=false "${namespaces[@]}" >/dev/null
+}
+trap end EXIT
+network add
 "$CARGO_TARGET_DIR/release/scale" "$@" | tee "$cache/logs/scale.json"
