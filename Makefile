@@ -7,7 +7,7 @@ TEST_GATEWAY_PORT ?= 8081
 export CACHE CARGO_TARGET_DIR CLUSTER GATEWAY_PORT TEST_GATEWAY_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help up down clean test lint images operator crds bundle bench bench-api bench-scale fuzz
+.PHONY: help up down clean test lint images operator crds bundle bench bench-api bench-scale chaos fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -47,6 +47,9 @@ bench-api: ## the task API beside the baseline that it replaces (25 min; bench/a
 
 bench-scale: ## a thousand platforms, beside a plain client that creates the same objects (40 min)
 	@bench/scale.sh
+
+chaos: ## breaks the quickstart in every way that it should survive, and keeps a ledger of what was acknowledged (1 h; bench/chaos.sh --help)
+	@bench/chaos.sh
 
 fuzz: ## what the task API answers, against its OpenAPI document
 	@dev/fuzz-api.sh

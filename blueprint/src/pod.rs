@@ -12,6 +12,9 @@ const USER: i64 = 10001;
 const HOST: &str = "kubernetes.io/hostname";
 const ZONE: &str = "topology.kubernetes.io/zone";
 
+/// For so long a pod without state stays with a node that is told to be lost.
+const LOST_NODE_SECONDS: i64 = 5;
+
 /// A pod's template.
 pub(crate) struct Template<'a> {
     pub(crate) service_account: Option<String>,
@@ -65,6 +68,17 @@ fn sidecar(mut container: Value) -> Value {
 
 /// A unit's Deployment. While it is replaced, no pod goes before another one is ready; `surge` may be there besides.
 pub(crate) fn deployment(platform: &Platform, unit: &Unit, surge: &Value, template: Template) -> Object {
+    let mut pod_template = template.value(platform, unit);
+    // Nothing is lost with a pod that has no state: it need not wait five minutes for its node.
+    pod_template["spec"]["tolerations"] = ["not-ready", "unreachable"]
+        .iter()
+        .map(|trouble| {
+            json!({
+                "key": format!("node.kubernetes.io/{trouble}"),
+                "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": LOST_NODE_SECONDS,
+            })
+        })
+        .collect();
     Object::new(
         platform,
         unit.component,
@@ -75,7 +89,7 @@ pub(crate) fn deployment(platform: &Platform, unit: &Unit, surge: &Value, templa
             "revisionHistoryLimit": 3,
             "selector": {"matchLabels": selector(platform.name(), unit.component)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": 0}},
-            "template": template.value(platform, unit),
+            "template": pod_template,
         }}),
     )
 }

@@ -72,7 +72,9 @@ impl Console {
         let mut led = Instant::now();
         loop {
             let now = targets.borrow_and_update().clone();
-            if now.primary.is_none() {
+            let is_paused = within(is_paused(&client)).await?;
+            // A pause breaks off logins, which count as failed.
+            if now.primary.is_none() || is_paused {
                 led = Instant::now();
             }
             let retries_soon = led.elapsed() < RETRY_SOON_FOR;
@@ -87,15 +89,15 @@ impl Console {
                 within(run(&client, &format!("RECONNECT {READS}"))).await?;
                 told.replicas = now.replicas;
             }
-            self.end_forgotten_pause(&client, &mut told).await?;
+            self.end_forgotten_pause(&client, is_paused, &mut told).await?;
             if let Ok(Err(_)) = timeout(LOOK, targets.changed()).await {
                 return Ok(());
             }
         }
     }
 
-    async fn end_forgotten_pause(&self, client: &Client, told: &mut Told) -> Result<(), Error> {
-        if !within(is_paused(client)).await? {
+    async fn end_forgotten_pause(&self, client: &Client, is_paused: bool, told: &mut Told) -> Result<(), Error> {
+        if !is_paused {
             told.paused_since = None;
             return Ok(());
         }

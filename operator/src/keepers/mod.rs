@@ -10,6 +10,8 @@ pub(crate) mod redis;
 mod redis_cluster;
 mod rollout;
 pub(crate) mod rotation;
+mod superuser;
+mod switchover;
 
 use std::{
     collections::HashMap,

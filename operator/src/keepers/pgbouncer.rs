@@ -5,7 +5,9 @@ use std::{collections::HashMap, net::IpAddr, time::Duration};
 use futures::future::join_all;
 use jiff::Timestamp;
 use taskplatform_blueprint::{Component, Endpoint, Login};
+use tokio::time::timeout;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
+use tracing::warn;
 
 use super::{Brief, Keeper, Poolers, Seen, pace::Mood};
 use crate::describe;
@@ -14,6 +16,8 @@ use crate::describe;
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// The files of a Secret reach a pod within two minutes, as a rule.
 const FILES_ARRIVE: Duration = Duration::from_mins(10);
+/// So long a pooler may take to let its running transactions end.
+const PAUSE: Duration = Duration::from_secs(5);
 /// Its console's name.
 const CONSOLE: &str = "pgbouncer";
 const LOGIN: Option<Login> = Endpoint::POOLER_CONSOLE.login;
@@ -23,6 +27,8 @@ const LOGIN: Option<Login> = Endpoint::POOLER_CONSOLE.login;
 enum Error {
     #[error("{pod} does not answer within {} s", TIMEOUT.as_secs())]
     Timeout { pod: String },
+    #[error("transactions on {pod} do not end within {} s", PAUSE.as_secs())]
+    Busy { pod: String },
     #[error("{pod} does not say who is connected")]
     Refused { pod: String, source: tokio_postgres::Error },
 }
@@ -54,11 +60,9 @@ impl Keeper for Consoles {
 
     /// Asks every pod that is ready.
     async fn look(&mut self, brief: &Brief) -> Seen<Self::Sight> {
-        let users: Vec<User> =
-            brief.credentials.users(LOGIN?).map(|(user, password)| (user, password.to_owned())).collect();
+        let users = users(brief)?;
         let users = users.split_first()?;
-        let pods = brief.snapshot.pods(Component::POOLER).filter(|pod| pod.is_ready());
-        let pods: Vec<(String, IpAddr)> = pods.filter_map(|pod| Some((pod.name.to_string(), pod.address()?))).collect();
+        let pods = ready(brief);
         if pods.is_empty() {
             return None;
         }
@@ -81,6 +85,66 @@ impl Keeper for Consoles {
     fn mood(sight: &Self::Sight) -> Mood {
         if sight.iter().all(Result::is_ok) { Mood::Settled } else { Mood::Troubled }
     }
+}
+
+/// The poolers of a platform, which hold what users ask for. They go on by themselves after a while.
+pub(super) struct Paused(Vec<(String, Console)>);
+
+/// Lets all poolers hold what users ask for, once the running transactions have ended: all, or none.
+pub(super) async fn pause(brief: &Brief) -> Result<Paused, String> {
+    let users = users(brief).ok_or_else(|| "no password of PgBouncer's console is known".to_owned())?;
+    let users = users.split_first().ok_or_else(|| "no password of PgBouncer's console is known".to_owned())?;
+    let answers = join_all(ready(brief).into_iter().map(async |(pod, address)| {
+        let console = timeout(TIMEOUT, open(address, users)).await.map_err(|_| Error::Timeout { pod: pod.clone() })?;
+        let console = console.map_err(|source| Error::Refused { pod: pod.clone(), source })?;
+        match timeout(PAUSE, console.0.batch_execute("PAUSE")).await {
+            Ok(Ok(())) => Ok((pod, console)),
+            Ok(Err(source)) => Err(Error::Refused { pod, source }),
+            Err(_) => {
+                // The one that waits is answered only then; another has to say it.
+                drop(console);
+                if let Ok(Ok(console)) = timeout(TIMEOUT, open(address, users)).await {
+                    resume(&pod, &console).await;
+                }
+                Err(Error::Busy { pod })
+            }
+        }
+    }))
+    .await;
+    let (paused, errors): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    let paused = Paused(paused.into_iter().filter_map(Result::ok).collect());
+    match errors.into_iter().find_map(Result::err) {
+        None => Ok(paused),
+        Some(error) => {
+            paused.resume().await;
+            Err(describe(&error))
+        }
+    }
+}
+
+impl Paused {
+    /// Has them go on.
+    pub(super) async fn resume(self) {
+        join_all(self.0.iter().map(|(pod, console)| resume(pod, console))).await;
+    }
+}
+
+async fn resume(pod: &str, console: &Console) {
+    match timeout(TIMEOUT, console.0.batch_execute("RESUME")).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(pod, %error, "a pooler is not resumed: its router does it"),
+        Err(_) => warn!(pod, "a pooler is not resumed: its router does it"),
+    }
+}
+
+fn users(brief: &Brief) -> Option<Vec<User>> {
+    Some(brief.credentials.users(LOGIN?).map(|(user, password)| (user, password.to_owned())).collect())
+}
+
+/// The poolers that are ready, and where.
+fn ready(brief: &Brief) -> Vec<(String, IpAddr)> {
+    let pods = brief.snapshot.pods(Component::POOLER).filter(|pod| pod.is_ready());
+    pods.filter_map(|pod| Some((pod.name.to_string(), pod.address()?))).collect()
 }
 
 /// Whether the file with the users may have changed lately. PgBouncer reads it again only when it is told to, and nobody knows when it has
@@ -109,7 +173,7 @@ async fn ask(
         let rows = rows(&console.0).await?;
         Ok((rows, console))
     };
-    match tokio::time::timeout(TIMEOUT, ask).await {
+    match timeout(TIMEOUT, ask).await {
         Ok(Ok((rows, console))) => Ok((pools(pod, &rows), console)),
         Ok(Err(source)) => Err(Error::Refused { pod, source }),
         Err(_) => Err(Error::Timeout { pod }),

@@ -11,7 +11,7 @@ use taskplatform_blueprint::{Component, Platform, RedisCluster, Unit, units};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{Brief, Keeper, Seen, pace::Mood, patroni, redis, redis_cluster};
+use super::{Brief, Keeper, Seen, pace::Mood, patroni, redis, redis_cluster, switchover};
 use crate::{
     describe,
     http::Http,
@@ -57,7 +57,7 @@ impl Rollout {
             Step::Await { .. } => return Ok(()),
             Step::HandOver { from, to, .. } => {
                 info!(platform, namespace, %step, "rolling out");
-                patroni::hand_over(&self.http, brief, from, to).await?;
+                switchover::switch_over(&self.http, brief, from, to).await?;
             }
             Step::Replace { pod, uid, .. } => {
                 info!(platform, namespace, %step, "rolling out");

@@ -15,7 +15,7 @@ use tracing::info;
 use cluster::Pending;
 pub(crate) use cluster::{Cluster, Member};
 
-use super::{Brief, Keeper, Seen, pace::Mood};
+use super::{Brief, Keeper, Seen, pace::Mood, switchover};
 use crate::{
     describe,
     http::{Answer, Error as HttpError, Http},
@@ -35,6 +35,8 @@ const RESTART: Duration = Duration::from_mins(1);
 enum Error {
     #[error(transparent)]
     Http(#[from] HttpError),
+    #[error("no switchover: {0}")]
+    SwitchOver(String),
     #[error("Patroni on {address} refused to {action}: {status} {answer}")]
     Refused { action: &'static str, address: IpAddr, status: u16, answer: String },
 }
@@ -91,6 +93,13 @@ pub(super) async fn hand_over(http: &Http, brief: &Brief, from: &str, to: &str) 
     let Some(observed) = observe(http, brief).await else { return Err("no member of PostgreSQL answers".to_owned()) };
     let (_, patroni) = observed?;
     patroni.switch_over(from, to).await.map_err(|error| describe(&error))
+}
+
+/// Whether the member at this address leads, and PostgreSQL takes writes there.
+pub(super) async fn takes_writes(http: &Http, address: IpAddr) -> bool {
+    let url = format!("http://{}/primary", Endpoint::PATRONI.at(address));
+    let answer = http.send(Method::GET, &url, None, None, TIMEOUT).await;
+    answer.is_ok_and(|answer| answer.status == StatusCode::OK && answer.json()["role"] == "primary")
 }
 
 /// How far behind a replica may be, in bytes.
@@ -161,7 +170,9 @@ impl Patroni<'_> {
                     None => Ok(()),
                 }
             }
-            Step::SwitchOver { from, to } => self.switch_over(from, to).await,
+            Step::SwitchOver { from, to } => {
+                Box::pin(switchover::switch_over(self.http, brief, from, to)).await.map_err(Error::SwitchOver)
+            }
         }
     }
 

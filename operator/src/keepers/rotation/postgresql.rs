@@ -2,12 +2,12 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use taskplatform_blueprint::{Credentials, Endpoint, Login};
-use tokio_postgres::{Client, Config, NoTls};
+use taskplatform_blueprint::{Credentials, Login};
+
+use crate::keepers::superuser::connect;
 
 /// For a connection, and for all that is said over it.
 const TIMEOUT: Duration = Duration::from_secs(10);
-const DATABASE: &str = "postgres";
 
 /// PostgreSQL cannot be told.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,7 @@ fn without_former(login: Login, credentials: &Credentials) -> Option<String> {
 
 async fn say(address: IpAddr, credentials: &Credentials, sql: &str) -> Result<(), Error> {
     let said = async {
-        let client = connect(address, credentials).await?;
+        let client = connect(address, credentials, TIMEOUT).await?;
         // Passwords are in it: neither the log nor pg_stat_statements is to have them.
         client.batch_execute(&format!("SET log_min_duration_statement = -1; SET log_statement = 'none'; {sql}")).await
     };
@@ -60,26 +60,4 @@ async fn say(address: IpAddr, credentials: &Credentials, sql: &str) -> Result<()
         Ok(said) => said.map_err(|source| Error::Refused { address, source }),
         Err(_) => Err(Error::Timeout { address }),
     }
-}
-
-/// With the password in force, or with the one before, if PostgreSQL has not been told yet.
-async fn connect(address: IpAddr, credentials: &Credentials) -> Result<Client, tokio_postgres::Error> {
-    let mut config = Config::new();
-    config.hostaddr(address).port(Endpoint::PRIMARY.port).dbname(DATABASE).connect_timeout(TIMEOUT);
-    let mut outcome = None;
-    for (user, password) in credentials.users(Login::SUPERUSER) {
-        let connected = config.clone().user(user).password(password).connect(NoTls).await;
-        let is_refused = connected.is_err();
-        outcome = Some(connected);
-        if !is_refused {
-            break;
-        }
-    }
-    let (client, connection) = match outcome {
-        Some(connected) => connected?,
-        None => config.connect(NoTls).await?,
-    };
-    // It ends with its client.
-    tokio::spawn(connection);
-    Ok(client)
 }
