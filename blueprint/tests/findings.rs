@@ -167,6 +167,16 @@ fn no_failover() {
 }
 
 #[test]
+fn durability() {
+    let with =
+        |durability: &str, replicas: i32| json!({"database": {"durability": durability, "readReplicas": replicas}});
+    let field = "spec.database.durability";
+    boundary(Code::Durability, field, &with("Async", 3), &with("Sync", 1), None);
+    boundary(Code::Durability, field, &with("SyncStrict", 1), &with("SyncStrict", 2), None);
+    boundary(Code::NeverDurable, field, &with("SyncStrict", 0), &with("Sync", 0), None);
+}
+
+#[test]
 fn no_quorum() {
     let found = |nodes| of(Code::NoQuorum, &json!({}), Some(nodes)).len();
     // Both clusters have three masters.

@@ -29,6 +29,8 @@ pub(crate) enum Scenario {
     PoolersDeleted,
     /// All instances of the API are deleted at once.
     InstancesDeleted,
+    /// What each member of the database gets is changed: all are replaced, the primary last.
+    MembersReplaced,
     /// The node of the primary stops for a minute.
     NodeFrozen,
 }
@@ -36,7 +38,10 @@ pub(crate) enum Scenario {
 /// What has to be undone.
 #[derive(Default)]
 pub(crate) struct Harm {
+    /// A node.
     frozen: Option<String>,
+    /// A rolling change is on its way.
+    rolls: bool,
 }
 
 impl fmt::Display for Scenario {
@@ -62,7 +67,11 @@ impl Scenario {
             Self::NodeFrozen => {
                 let node = node(&target.primary().await?)?;
                 command("docker", &["pause", &node]).await?;
-                Ok(Harm { frozen: Some(node) })
+                Ok(Harm { frozen: Some(node), ..Harm::default() })
+            }
+            Self::MembersReplaced => {
+                target.change_members().await?;
+                Ok(Harm { rolls: true, ..Harm::default() })
             }
         }
     }
@@ -70,7 +79,11 @@ impl Scenario {
 
 impl Harm {
     /// Ends what was begun; whether there was anything to end.
-    pub(crate) async fn end(&mut self) -> Result<bool> {
+    pub(crate) async fn end(&mut self, target: &Target) -> Result<bool> {
+        if std::mem::take(&mut self.rolls) {
+            target.settled().await?;
+            return Ok(true);
+        }
         let Some(node) = &self.frozen else { return Ok(false) };
         sleep(AWAY).await;
         command("docker", &["unpause", node]).await?;

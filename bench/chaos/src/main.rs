@@ -109,7 +109,7 @@ async fn harm(target: &Target, scenario: Scenario, ledger: &Ledger) -> Result<()
     let began = Instant::now();
     let mut harm = scenario.begin(target).await?;
     await_writes(ledger, began).await?;
-    if harm.end().await? {
+    if harm.end(target).await? {
         await_writes(ledger, Instant::now()).await?;
     }
     Ok(())

@@ -4,7 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Endpoints, Pod};
-use kube::{Api, Client, ResourceExt, api::ListParams};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+};
+use serde_json::json;
 use taskplatform_crds::TaskPlatform;
 use tokio::{process::Command, time::sleep};
 
@@ -46,6 +50,25 @@ impl Target {
                     ready.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
                 ensure!(is_ready && pod.metadata.deletion_timestamp.is_none(), "{} is not ready", pod.name_any());
             }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives the members of the database a little more or less.
+    pub(crate) async fn change_members(&self) -> Result<()> {
+        let api: Api<TaskPlatform> = Api::namespaced(self.client.clone(), &self.namespace);
+        let cpu = api.get(&self.name).await?.spec.database.resources.cpu;
+        let other = if cpu.as_millicores() == 100 { "101m" } else { "100m" };
+        let change = json!({"spec": {"database": {"resources": {"cpu": other}}}});
+        api.patch(&self.name, &PatchParams::default(), &Patch::Merge(change)).await?;
+        // Until the operator has seen it, everything is as it was.
+        eventually("the change is seen", 60, async || {
+            let platform = api.get(&self.name).await?;
+            let status = platform.status.context("no status")?;
+            ensure!(Some(status.observed_generation) == platform.metadata.generation, "not yet");
+            let reconciling = status.conditions.iter().find(|condition| condition.type_ == "Reconciling");
+            ensure!(reconciling.is_some_and(|condition| condition.status == "True"), "nothing is on its way");
             Ok(())
         })
         .await

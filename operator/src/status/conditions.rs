@@ -223,3 +223,32 @@ impl Conditions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use taskplatform_crds::TaskPlatform;
+
+    use super::*;
+
+    fn durable(durability: Durability, roles: &[&str]) -> Option<(String, String)> {
+        let members = roles.iter().map(|role| json!({"name": "a-0", "role": role, "state": "running"}));
+        let cluster = patroni::Cluster::read(&json!({"members": members.collect::<Vec<_>>()}), &json!(null));
+        let draft = Draft::from(&TaskPlatform::new("a", taskplatform_crds::TaskPlatformSpec::default()));
+        let mut conditions = Conditions::of(&draft, Timestamp::UNIX_EPOCH);
+        conditions.durable(durability, &cluster);
+        conditions.list.pop().map(|condition| (condition.status, condition.reason))
+    }
+
+    #[test]
+    fn a_commit_is_durable_while_a_replica_has_it() {
+        let told = |status: &str, reason: &str| Some((status.to_owned(), reason.to_owned()));
+        let with_a_replica = ["leader", "quorum_standby", "replica"];
+        assert_eq!(durable(Durability::Sync, &with_a_replica), told("True", "QuorumCommit"));
+        assert_eq!(durable(Durability::SyncStrict, &with_a_replica), told("True", "QuorumCommit"));
+        assert_eq!(durable(Durability::Async, &["leader", "replica"]), told("False", "Asynchronous"));
+        assert_eq!(durable(Durability::Sync, &["leader", "replica"]), told("False", "NoReplica"));
+        assert_eq!(durable(Durability::SyncStrict, &["leader"]), told("False", "WritesWait"));
+        assert_eq!(durable(Durability::Sync, &["replica"]), None, "nothing is known while nobody leads");
+    }
+}

@@ -49,7 +49,7 @@ pub(crate) struct Failover {
 
 impl Cluster {
     /// Reads the answers to `GET /cluster` and `GET /history`.
-    pub(super) fn read(cluster: &Value, history: &Value) -> Self {
+    pub(crate) fn read(cluster: &Value, history: &Value) -> Self {
         let members = cluster["members"].as_array().into_iter().flatten().filter_map(Member::read).collect();
         Self { members, last_failover: Failover::last(history), doing: Vec::new(), only_the_most_advanced: false }
     }
