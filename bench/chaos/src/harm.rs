@@ -67,11 +67,11 @@ impl Scenario {
             Self::NodeFrozen => {
                 let node = node(&target.primary().await?)?;
                 command("docker", &["pause", &node]).await?;
-                Ok(Harm { frozen: Some(node), ..Harm::default() })
+                Ok(Harm { frozen: Some(node), rolls: false })
             }
             Self::MembersReplaced => {
                 target.change_members().await?;
-                Ok(Harm { rolls: true, ..Harm::default() })
+                Ok(Harm { frozen: None, rolls: true })
             }
         }
     }
