@@ -108,8 +108,8 @@ async fn delete(target: &Target, pods: &[Pod]) -> Result<Harm> {
 
 /// Kills PostgreSQL's first process, or all processes of the container.
 async fn kill(pod: &Pod, what: &str) -> Result<Harm> {
-    let statuses = pod.status.iter().filter_map(|status| status.container_statuses.as_ref()).flatten();
-    let id = statuses.filter_map(|status| status.container_id.as_deref()).next().context("no container")?;
+    let mut statuses = pod.status.iter().filter_map(|status| status.container_statuses.as_ref()).flatten();
+    let id = statuses.find_map(|status| status.container_id.as_deref()).context("no container")?;
     let id = id.rsplit('/').next().unwrap_or(id);
     let script = r#"
         first=$(ctr -n k8s.io tasks ls | awk -v id="$1" '$1 == id { print $2 }')
