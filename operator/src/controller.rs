@@ -23,7 +23,7 @@ use kube::{
 use rand::RngExt;
 use serde_json::json;
 use taskplatform_blueprint::{Component, Credentials, Draft, Facts, MANAGED_BY, Platform, Unit, blueprint, units};
-use taskplatform_crds::TaskPlatform;
+use taskplatform_crds::{TaskPlatform, TaskPlatformStatus};
 use tokio::{sync::watch, time::Instant};
 use tracing::{debug, warn};
 
@@ -106,6 +106,8 @@ struct Memory {
     credentials: Option<(Arc<Credentials>, Instant)>,
     /// What everything was as it should be for.
     settled: Option<Settled>,
+    /// The generation of the spec that was found to keep the rules.
+    checked: Option<i64>,
 }
 
 /// What a blueprint follows from, and what there was: where nothing of it has changed, nothing has to be built.
@@ -240,7 +242,7 @@ async fn lap(found: &Found, context: &Context) -> Result<(Outcome, Action), Erro
     if let Some(why) = &found.unreadable {
         return stall(&draft, why, snapshot, context).await;
     }
-    match validate(&found.platform, draft.clone()) {
+    match validate(&found.platform, draft.clone(), context) {
         Err(why) => stall(&draft, &why, snapshot, context).await,
         Ok(platform) => match build(found, Arc::new(platform), snapshot.clone(), context).await {
             Err(Error::Credentials(error)) if error.is_for_a_person() => {
@@ -260,10 +262,26 @@ async fn lap(found: &Found, context: &Context) -> Result<(Outcome, Action), Erro
     }
 }
 
-/// The rules are checked again: an object may be older than they are.
-fn validate(platform: &TaskPlatform, draft: Draft) -> Result<Platform, String> {
-    platform.check_rules().map_err(|error| error.to_string())?;
+/// The rules are checked again: an object may be older than they are. Once for each generation, since that takes milliseconds.
+fn validate(platform: &TaskPlatform, draft: Draft, context: &Context) -> Result<Platform, String> {
+    if !is_checked(&draft, context) {
+        platform.check_rules().map_err(|error| error.to_string())?;
+        let generation = Some(draft.generation());
+        lock(&context.memories).entry(draft.uid().to_owned()).or_default().checked = generation;
+    }
     draft.validate().map_err(|error| error.to_string())
+}
+
+/// Whether this operator has checked the rules for this spec, or one of the same release before it, which has said so in the status.
+fn is_checked(draft: &Draft, context: &Context) -> bool {
+    let remembered =
+        lock(&context.memories).get(draft.uid()).is_some_and(|memory| memory.checked == Some(draft.generation()));
+    let is_told = |status: &TaskPlatformStatus| {
+        status.observed_generation == draft.generation()
+            && status.release.as_deref() == Some(status::RELEASE)
+            && status.conditions.iter().any(|condition| condition.type_ == "Stalled" && condition.status == "False")
+    };
+    remembered || draft.status().is_some_and(is_told)
 }
 
 async fn build(found: &Found, platform: Arc<Platform>, snapshot: Snapshot, context: &Context) -> Result<Action, Error> {
