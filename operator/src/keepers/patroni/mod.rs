@@ -85,7 +85,8 @@ pub(super) async fn roles(http: &Http, brief: &Brief) -> Roles {
         Some(Err(error)) => return Roles::Unsettled(error),
         None => return Roles::Unsettled("no member answers".to_owned()),
     };
-    plan::roles(&members, most_lag(&brief.platform), brief.platform.database_members())
+    let platform = &brief.platform;
+    plan::roles(&members, most_lag(platform), platform.database_members(), platform.spec().database.durability)
 }
 
 /// Has a replica take over from the primary in order.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 use taskplatform_blueprint::MOST_LAG_TO_LEAD;
+use taskplatform_crds::Durability;
 
 use super::cluster::{Cluster, Member, Pending};
 use crate::procedure::rollout::Roles;
@@ -81,14 +82,19 @@ fn lift(cluster: &Cluster, configuration: &Value, wanted: &Wanted<'_>) -> Option
         .then(|| Step::Configure { change: json!({MOST_LAG_TO_LEAD: usual}) })
 }
 
-/// Who leads, and who could next; neither while not every replica streams closely.
-pub(super) fn roles(members: &[Member], most_lag: i64, stay: i32) -> Roles {
+/// Who leads, and who could next; neither while not every replica streams closely. Where commits wait for a replica, each has to be one that
+/// they may wait for: if the others went, they would wait for none.
+pub(super) fn roles(members: &[Member], most_lag: i64, stay: i32, durability: Durability) -> Roles {
     let Some(primary) = members.iter().find(|member| member.leads && member.state == "running") else {
         return Roles::Unsettled("no primary is running".to_owned());
     };
     let behind = members.iter().find(|member| !member.leads && !streams_closely(member, most_lag));
     if let Some(member) = behind {
         return Roles::Unsettled(format!("{} is {}", member.pod, member.state));
+    }
+    let unasked = members.iter().find(|member| !member.leads && !member.synchronous);
+    if let Some(member) = unasked.filter(|_| durability != Durability::Async) {
+        return Roles::Unsettled(format!("no commit waits for {} yet", member.pod));
     }
     Roles::Primary { pod: primary.pod.clone(), successor: successor(members, most_lag, stay) }
 }
@@ -267,6 +273,23 @@ mod tests {
         let far =
             Cluster { members: vec![member("a-0", false, Some(101)), member("a-1", true, None)], ..Cluster::default() };
         assert_eq!(plan(&far, &empty, &wanted(1)), [], "it waits until the other has caught up");
+    }
+
+    #[test]
+    fn the_next_goes_once_commits_wait_for_the_one_before() {
+        let member = |pod: &str, leads, synchronous| Member {
+            pod: pod.to_owned(),
+            leads,
+            synchronous,
+            state: if leads { "running" } else { "streaming" }.to_owned(),
+            lag: Some(0),
+            ..Member::default()
+        };
+        let members = [member("a-0", true, false), member("a-1", false, true), member("a-2", false, false)];
+        let ready = Roles::Primary { pod: "a-0".into(), successor: Some("a-1".into()) };
+        assert_eq!(roles(&members, 100, 3, Durability::Sync), Roles::Unsettled("no commit waits for a-2 yet".into()));
+        assert_eq!(roles(&members, 100, 3, Durability::Async), ready);
+        assert_eq!(roles(&members[..2], 100, 2, Durability::SyncStrict), ready);
     }
 
     #[test]
