@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -16,7 +16,7 @@ use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::target::{Target, eventually};
+use crate::target::eventually;
 
 /// How many users write at once.
 const WRITERS: usize = 4;
@@ -27,10 +27,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The writers, and what came of what they wrote.
 pub(crate) struct Ledger {
-    users: Vec<User>,
+    users: Arc<Users>,
+    /// What tells its writes from those of other runs.
+    run: usize,
     over: AtomicBool,
     entries: Mutex<Vec<Entry>>,
 }
+
+/// The same for all runs: who registers too often is held up.
+pub(crate) struct Users(Vec<User>);
 
 struct User {
     client: Client,
@@ -51,7 +56,7 @@ enum Outcome {
     Acknowledged,
     /// The answer says that it is not stored, and to come again.
     Refused,
-    /// The connection broke or the time ran out: nobody knows.
+    /// The connection broke, the time ran out, or the answer says that it may or may not be stored.
     Unknown,
     /// Any other answer.
     Wrong(String),
@@ -59,7 +64,7 @@ enum Outcome {
 
 /// The ledger, closed.
 pub(crate) struct Written {
-    users: Vec<User>,
+    users: Arc<Users>,
     entries: Vec<Entry>,
 }
 
@@ -92,22 +97,28 @@ impl fmt::Display for Reconciled {
     }
 }
 
-impl Ledger {
-    pub(crate) async fn open(url: &str) -> Result<Self> {
+impl Users {
+    pub(crate) async fn register(url: &str) -> Result<Arc<Self>> {
         let users = eventually("users register", 60, async || {
             try_join_all((0..WRITERS).map(async |number| User::register(url, number).await)).await
         })
         .await?;
-        Ok(Self { users, over: AtomicBool::new(false), entries: Mutex::default() })
+        Ok(Arc::new(Self(users)))
+    }
+}
+
+impl Ledger {
+    pub(crate) fn open(users: &Arc<Users>, run: usize) -> Self {
+        Self { users: Arc::clone(users), run, over: AtomicBool::new(false), entries: Mutex::default() }
     }
 
     /// Writes until it is closed.
     pub(crate) async fn write(&self) -> Result<Written> {
-        try_join_all(self.users.iter().enumerate().map(async |(number, user)| {
+        try_join_all(self.users.0.iter().enumerate().map(async |(number, user)| {
             let mut count = 0;
             while !self.over.load(Ordering::Relaxed) {
                 count += 1;
-                let title = format!("{number}-{count}");
+                let title = format!("{}-{number}-{count}", self.run);
                 let outcome = user.create(&title).await;
                 let entry = Entry { user: number, title, answered: Instant::now(), outcome };
                 self.entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
@@ -117,7 +128,7 @@ impl Ledger {
         }))
         .await?;
         let entries = std::mem::take(&mut *self.entries.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(Written { users: self.users.iter().map(User::again).collect(), entries })
+        Ok(Written { users: Arc::clone(&self.users), entries })
     }
 
     pub(crate) fn close(&self) {
@@ -150,10 +161,6 @@ impl User {
         Ok(Self { client, url: url.to_owned(), token })
     }
 
-    fn again(&self) -> Self {
-        Self { client: self.client.clone(), url: self.url.clone(), token: self.token.clone() }
-    }
-
     async fn create(&self, title: &str) -> Outcome {
         let request = self.client.post(format!("{}/api/tasks", self.url)).bearer_auth(&self.token);
         let Ok(response) = request.json(&json!({"title": title})).send().await else { return Outcome::Unknown };
@@ -162,7 +169,7 @@ impl User {
         let Ok(body) = response.text().await else { return Outcome::Unknown };
         match status {
             StatusCode::CREATED => Outcome::Acknowledged,
-            StatusCode::SERVICE_UNAVAILABLE if comes_again && body.contains("unknown") => Outcome::Unknown,
+            StatusCode::SERVICE_UNAVAILABLE if comes_again && body.contains("may or may not") => Outcome::Unknown,
             StatusCode::SERVICE_UNAVAILABLE if comes_again => Outcome::Refused,
             _ => Outcome::Wrong(format!("{status} {}", body.chars().take(200).collect::<String>())),
         }
@@ -201,7 +208,7 @@ impl Written {
     }
 
     /// Compares what was acknowledged with what is there.
-    pub(crate) async fn reconcile(self, _: &Target) -> Result<Reconciled> {
+    pub(crate) async fn reconcile(self) -> Result<Reconciled> {
         let mut reconciled = Reconciled {
             acknowledged: 0,
             refused: 0,
@@ -213,7 +220,7 @@ impl Written {
             sessions_lost: 0,
         };
         let mut stored = Vec::new();
-        for user in &self.users {
+        for user in &self.users.0 {
             if eventually("a session is looked for", 60, async || user.is_known().await).await? {
                 stored.push(eventually("the tasks are read", 60, async || user.titles().await).await?);
             } else {

@@ -5,7 +5,10 @@ mod harm;
 mod ledger;
 mod target;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
@@ -13,7 +16,7 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use harm::Scenario;
-use ledger::{Ledger, Reconciled};
+use ledger::{Ledger, Reconciled, Users};
 use target::Target;
 
 /// How long it is watched that all is well before anything is done to it.
@@ -73,12 +76,17 @@ struct Row {
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let target = Target::new(&arguments.name, &arguments.namespace, &arguments.url).await?;
+    target.settled().await?;
+    let users = Users::register(&target.url).await?;
+    let mut count = 0;
     let scenarios =
         if arguments.scenarios.is_empty() { Scenario::value_variants().to_vec() } else { arguments.scenarios };
     for scenario in scenarios {
         let mut runs = Vec::new();
         for number in 1..=arguments.runs {
-            let run = run(&target, scenario).await.with_context(|| format!("{scenario}, run {number}"))?;
+            count += 1;
+            let run =
+                run(&target, scenario, &users, count).await.with_context(|| format!("{scenario}, run {number}"))?;
             let Run { without_a_write, ledger } = &run;
             eprintln!("{scenario} {number}: {:.2} s without a write; {ledger}", without_a_write.as_secs_f64());
             runs.push(run);
@@ -88,9 +96,9 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-async fn run(target: &Target, scenario: Scenario) -> Result<Run> {
+async fn run(target: &Target, scenario: Scenario, users: &Arc<Users>, number: usize) -> Result<Run> {
     target.settled().await?;
-    let ledger = Ledger::open(&target.url).await?;
+    let ledger = Ledger::open(users, number);
     let harming = async {
         let harmed = harm(target, scenario, &ledger).await;
         // The writers end whatever came of it.
@@ -101,7 +109,7 @@ async fn run(target: &Target, scenario: Scenario) -> Result<Run> {
     harmed?;
     let written = written?;
     target.settled().await?;
-    Ok(Run { without_a_write: written.longest_gap(), ledger: written.reconcile(target).await? })
+    Ok(Run { without_a_write: written.longest_gap(), ledger: written.reconcile().await? })
 }
 
 async fn harm(target: &Target, scenario: Scenario, ledger: &Ledger) -> Result<()> {
