@@ -99,7 +99,9 @@ impl Asked {
         let mut sum = Self::default();
         for one in all {
             for (total, part) in [(&mut sum.requests, &one.requests), (&mut sum.limits, &one.limits)] {
-                part.iter().for_each(|(name, amount)| *total.entry(name.clone()).or_default() += amount);
+                for (name, amount) in part {
+                    *total.entry(name.clone()).or_default() += amount;
+                }
             }
         }
         sum

@@ -37,7 +37,7 @@ enum Error {
     Http(#[from] HttpError),
     #[error("no switchover: {0}")]
     SwitchOver(String),
-    #[error("Patroni on {address} refused to {action}: {status} {answer}")]
+    #[error("Patroni on {address} refused to {action}: HTTP {status} {answer}")]
     Refused { action: &'static str, address: IpAddr, status: u16, answer: String },
 }
 
@@ -210,7 +210,7 @@ impl Patroni<'_> {
                 return Ok(answer);
             }
             let is_of_password = answer.status == StatusCode::UNAUTHORIZED;
-            refusal = Error::Refused { action, address, status: answer.status.as_u16(), answer: answer.body };
+            refusal = Error::Refused { action, address, status: answer.status.as_u16(), answer: said(&answer.body) };
             if !is_of_password {
                 break;
             }
@@ -229,4 +229,10 @@ pub(super) async fn primary(http: &Http, brief: &Brief) -> Option<IpAddr> {
     let (cluster, _) = observe(http, brief).await?.ok()?;
     let primary = cluster.primary()?.pod.clone();
     brief.snapshot.pods(Component::DATABASE).find(|pod| *pod.name == *primary)?.address()
+}
+
+/// What an answer says in words: some of Patroni's are pages of HTML, of which the status says as much.
+fn said(body: &str) -> String {
+    let text = body.trim();
+    if text.starts_with('<') { String::new() } else { text.chars().take(300).collect() }
 }
