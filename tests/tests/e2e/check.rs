@@ -90,7 +90,10 @@ async fn limits_are_told(client: &Client) -> Result<()> {
     let failures = of(&outcomes, "failure");
     let told =
         |text: &str| failures.iter().any(|one| one["detail"].as_str().is_some_and(|detail| detail.contains(text)));
-    ensure!(told("LimitRange team-limits refuses database, whose pods may use 1 cpu, above 500m"), "{failures:#?}");
+    ensure!(
+        told("LimitRange team-limits refuses database, whose containers may use 1 cpu, above 500m"),
+        "{failures:#?}"
+    );
     ensure!(told("ResourceQuota team-quota leaves 10 of the "), "{failures:#?}");
     Ok(())
 }
