@@ -69,9 +69,9 @@ impl Brief {
             || self.templates().ne(before.templates())
     }
 
-    fn pods(&self) -> impl Iterator<Item = (&str, Option<std::net::IpAddr>, bool)> {
+    fn pods(&self) -> impl Iterator<Item = (&str, Option<std::net::IpAddr>, bool, bool)> {
         let pods = self.snapshot.all().filter(|(watched, _)| *watched == Watched::Pod);
-        pods.map(|(_, pod)| (&*pod.uid, pod.address(), pod.is_ready()))
+        pods.map(|(_, pod)| (&*pod.uid, pod.address(), pod.is_ready(), pod.is_ending()))
     }
 
     /// The templates of the stateful parts, and how many pods they are to have.

@@ -33,7 +33,7 @@ fn is_meant(caller: &str, target: &str, port: u16) -> bool {
     match target {
         "gateway" => port != Endpoint::GATEWAY_OPERATOR.port,
         "api" => caller == "gateway",
-        "database" => caller == "database" || caller == "pooler" && port == Endpoint::PRIMARY.port,
+        "database" => matches!(caller, "database" | "pooler"),
         "cache" | "sessions" => caller == target,
         _ => false,
     }

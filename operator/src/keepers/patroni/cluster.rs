@@ -14,6 +14,8 @@ pub(crate) struct Cluster {
     pub(crate) doing: Vec<String>,
     /// Only a member that has everything up to the last known position may lead.
     pub(crate) only_the_most_advanced: bool,
+    /// Commits may wait for a replica that is not there.
+    pub(crate) waited_for_in_vain: bool,
 }
 
 /// A member, as Patroni sees it.
@@ -51,7 +53,7 @@ impl Cluster {
     /// Reads the answers to `GET /cluster` and `GET /history`.
     pub(crate) fn read(cluster: &Value, history: &Value) -> Self {
         let members = cluster["members"].as_array().into_iter().flatten().filter_map(Member::read).collect();
-        Self { members, last_failover: Failover::last(history), doing: Vec::new(), only_the_most_advanced: false }
+        Self { members, last_failover: Failover::last(history), ..Self::default() }
     }
 
     /// The primary, if there is one that runs.

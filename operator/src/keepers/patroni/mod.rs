@@ -72,6 +72,7 @@ impl Keeper for Members {
     fn mood(cluster: &Cluster) -> Mood {
         let is_well = cluster.primary().is_some()
             && cluster.doing.is_empty()
+            && !cluster.waited_for_in_vain
             && cluster.members.iter().all(|member| member.pending.is_empty())
             && cluster.members.iter().all(|member| member.leads || member.streams());
         if is_well { Mood::Settled } else { Mood::Working }
@@ -94,6 +95,15 @@ pub(super) async fn hand_over(http: &Http, brief: &Brief, from: &str, to: &str) 
     let Some(observed) = observe(http, brief).await else { return Err("no member of PostgreSQL answers".to_owned()) };
     let (_, patroni) = observed?;
     patroni.switch_over(from, to).await.map_err(|error| describe(&error))
+}
+
+/// Whether commits may wait for a replica whose pod is gone, goes, or is not ready.
+fn waited_for_in_vain(brief: &Brief, cluster: &Cluster) -> bool {
+    let serves = |name: &str| {
+        let mut pods = brief.snapshot.pods(Component::DATABASE);
+        pods.any(|pod| *pod.name == *name && pod.is_ready() && !pod.is_ending())
+    };
+    cluster.members.iter().any(|member| member.synchronous && !serves(&member.pod))
 }
 
 /// Whether the member at this address leads, and PostgreSQL takes writes there.
@@ -146,6 +156,10 @@ impl Patroni<'_> {
         };
         let configuration = answer.json();
         cluster.only_the_most_advanced = configuration[MOST_LAG_TO_LEAD] == 0;
+        cluster.waited_for_in_vain = waited_for_in_vain(brief, &cluster);
+        if brief.may_act && cluster.waited_for_in_vain {
+            self.wake(brief, &cluster, &configuration).await?;
+        }
         let steps = plan::plan(&cluster, &configuration, &wanted);
         for step in steps.iter().filter(|_| brief.may_act) {
             info!(platform = platform.name(), namespace = platform.namespace(), %step, "looking after PostgreSQL");
@@ -175,6 +189,18 @@ impl Patroni<'_> {
                 Box::pin(switchover::switch_over(self.http, brief, from, to)).await.map_err(Error::SwitchOver)
             }
         }
+    }
+
+    /// Has the primary look at once who follows it, and not only in its next loop: commits may wait for one that has gone. A change of the
+    /// configuration to what it is wakes Patroni, and changes nothing.
+    async fn wake(&self, brief: &Brief, cluster: &Cluster, configuration: &Value) -> Result<(), Error> {
+        let Some(primary) = cluster.primary() else { return Ok(()) };
+        let mut pods = brief.snapshot.pods(Component::DATABASE);
+        let Some(address) = pods.find(|pod| *pod.name == *primary.pod).and_then(|pod| pod.address()) else {
+            return Ok(());
+        };
+        let same = json!({"ttl": configuration["ttl"]});
+        self.send(Method::PATCH, address, "config", Some(&same), TIMEOUT, "look at its replicas").await.map(drop)
     }
 
     async fn switch_over(&self, from: &str, to: &str) -> Result<(), Error> {
