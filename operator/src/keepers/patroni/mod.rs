@@ -90,10 +90,13 @@ pub(super) async fn roles(http: &Http, brief: &Brief) -> Roles {
     plan::roles(&members, most_lag(platform), platform.database_members(), platform.spec().database.durability)
 }
 
-/// Has a replica take over from the primary in order.
+/// Has a replica take over from the primary in order. The primary itself is told: another one would write it down, and the primary read it in
+/// its next loop, up to 5 s later, while users wait.
 pub(super) async fn hand_over(http: &Http, brief: &Brief, from: &str, to: &str) -> Result<(), String> {
-    let Some(observed) = observe(http, brief).await else { return Err("no member of PostgreSQL answers".to_owned()) };
-    let (_, patroni) = observed?;
+    let mut pods = brief.snapshot.pods(Component::DATABASE);
+    let address = pods.find(|pod| *pod.name == *from).and_then(|pod| pod.address());
+    let Some(address) = address else { return Err(format!("{from}, the primary, has no address")) };
+    let patroni = Patroni { http, address, authorizations: authorizations(&brief.credentials) };
     patroni.switch_over(from, to).await.map_err(|error| describe(&error))
 }
 
