@@ -1,13 +1,15 @@
 //! The controller that turns a TaskPlatform into a running platform.
 //!
-//! Two replicas run; the one that holds the lease reconciles: see `controller.rs`, which reads as the steps it takes.
+//! Two replicas run; the one that holds the lease reconciles: see `lap.rs`, which reads as the steps that it takes.
 
 mod admission;
 mod apply;
 mod config;
+mod context;
 mod controller;
 mod http;
 mod keepers;
+mod lap;
 mod leader;
 mod listen;
 mod metrics;
