@@ -74,7 +74,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> std::io::Result<()> {
-    let mut stop = signal(SignalKind::terminate())?;
+    // The image's stop signal is PgBouncer's, SIGINT; a router that only knew SIGTERM would be waited for until the pod's grace ends.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
     let (publish, targets) = watch::channel(Targets::default());
     let primary = listen(arguments.primary, Pool::Primary, &targets).await?;
     let replicas = listen(arguments.replicas, Pool::Replicas, &targets).await?;
@@ -95,7 +97,8 @@ async fn run(arguments: Arguments) -> std::io::Result<()> {
         () = console.look_after(targets) => {}
         () = primary.serve() => {}
         () = replicas.serve() => {}
-        _ = stop.recv() => info!("the router has stopped"),
+        _ = interrupt.recv() => info!("the router has stopped"),
+        _ = terminate.recv() => info!("the router has stopped"),
     }
     Ok(())
 }

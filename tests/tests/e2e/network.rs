@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use taskplatform_blueprint::Endpoint;
 use taskplatform_tests::{cluster, eventually, explained, platform::Platform};
@@ -68,8 +69,17 @@ async fn try_all(platform: &Platform, caller: &str) -> Result<()> {
 /// Whether a pod of one component can connect to one of another, or to another one of its own. Only what nc itself says
 /// of the connection counts: where it could not be run, nobody knows.
 async fn reaches(platform: &Platform, caller: &str, target: &str, port: u16) -> Result<Result<String>> {
-    let from = platform.pods(caller).await?.pop().with_context(|| format!("no pod of {caller}"))?.name_any();
-    let to = platform.pods(target).await?.into_iter().find(|pod| pod.name_any() != from);
+    // One that is going may have lost its container already, or be called in vain.
+    let staying = async |component| -> Result<Vec<_>> {
+        Ok(platform
+            .pods(component)
+            .await?
+            .into_iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+            .collect())
+    };
+    let from = staying(caller).await?.pop().with_context(|| format!("no pod of {caller}"))?.name_any();
+    let to = staying(target).await?.into_iter().find(|pod: &Pod| pod.name_any() != from);
     let address = to.and_then(|pod| pod.status?.pod_ip).with_context(|| format!("no pod of {target} to call"))?;
     let connect = ["busybox", "nc", "-w", "3", &address, &port.to_string(), "-e", "busybox", "true"];
     match cluster::exec(&platform.client, platform.name, &from, &connect).await {

@@ -115,13 +115,21 @@ async fn a_pgbouncer_number_reaches_every_pgbouncer() -> Result<()> {
         let before = platform.sql("SELECT pg_postmaster_start_time()").await?;
         platform.apply(small_with(&json!({"pooler": {"defaultPoolSize": 17, "queryWaitTimeout": "42s"}}))).await?;
         eventually("SHOW CONFIG tells the new numbers", 120, async || {
-            let pods = platform.pods("pooler").await?;
+            let mut pods = platform.pods("pooler").await?;
+            pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
             ensure!(pods.len() == 2, "{} poolers", pods.len());
             for pod in &pods {
                 let size = platform.pgbouncer_setting(pod, "default_pool_size").await?;
                 let wait = platform.pgbouncer_setting(pod, "query_wait_timeout").await?;
                 ensure!(size == "17" && wait.starts_with("42"), "{}: {size}, {wait}", pod.name_any());
             }
+            Ok(())
+        })
+        .await?;
+        // Their grace is 60 s: a container that does not understand its stop signal takes all of it.
+        eventually("the former poolers have ended by themselves", 40, async || {
+            let pods = platform.pods("pooler").await?.len();
+            ensure!(pods == 2, "{pods} poolers");
             Ok(())
         })
         .await?;
