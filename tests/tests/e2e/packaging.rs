@@ -8,6 +8,7 @@ use k8s_openapi::{
     api::{
         apps::v1::Deployment,
         core::v1::{Container, Secret},
+        rbac::v1::ClusterRoleBinding,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
@@ -187,6 +188,22 @@ async fn helm_takes_the_operator_over_and_its_platforms_outlive_it() -> Result<(
         "`make operator` makes another operator than the one that ran"
     );
     platform.settled().await
+}
+
+#[tokio::test]
+async fn a_second_operator_is_refused_and_the_first_keeps_its_rights() -> Result<()> {
+    let _turn = turn().await;
+    let platform = shared_platform().await?;
+    let bindings: Api<ClusterRoleBinding> = Api::all(platform.client.clone());
+    let before = bindings.get(NAME).await?;
+    let install = "helm --kube-context \"$context\" --namespace elsewhere upgrade --install second charts/taskplatform --create-namespace";
+    let Err(refused) = run(install, &[]) else { bail!("two operators are installed") };
+    let told = format!("an operator is installed in namespace {OPERATOR} already");
+    ensure!(refused.to_string().contains(&told), "{refused}");
+    let after = bindings.get(NAME).await?;
+    ensure!(before.metadata.resource_version == after.metadata.resource_version, "the first one's rights were touched");
+    ensure!(run("kube get namespace elsewhere", &[]).is_err(), "a namespace is left");
+    Ok(())
 }
 
 async fn live_with_helm(platform: &Platform) -> Result<()> {
