@@ -19,9 +19,12 @@ delete() {
 
 taken() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# kind-config.yaml with the chosen ports, and with what this host needs besides.
+# kind-config.yaml with the chosen ports and addresses, and with what this host needs besides.
 configuration() {
-  sed -e "s/hostPort: 8080/hostPort: $gateway_port/; s/hostPort: 8081/hostPort: $test_gateway_port/" "$root/kind-config.yaml"
+  local loopback=127.0.0.1
+  [ "$ip_family" = ipv4 ] || loopback='"::1"'
+  sed -e "s/hostPort: 8080/hostPort: $gateway_port/; s/hostPort: 8081/hostPort: $test_gateway_port/; s/listenAddress: 127.0.0.1/listenAddress: $loopback/" "$root/kind-config.yaml"
+  printf 'networking: {ipFamily: %s}\n' "$ip_family"
   if [ "$(docker info -f '{{.CgroupVersion}}')" = 1 ]; then
     say "this host has cgroup v1: the kubelet is told to accept it"
     printf 'kubeadmConfigPatches:\n  - |\n    kind: KubeletConfiguration\n    failCgroupV1: false\n'

@@ -8,6 +8,7 @@ cluster=${CLUSTER:-taskplatform}
 context=kind-$cluster
 gateway_port=${GATEWAY_PORT:-8080}
 test_gateway_port=${TEST_GATEWAY_PORT:-8081}
+ip_family=${IP_FAMILY:-ipv4}
 kubernetes=v1.37.2
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
 mkdir -p "$cache/bin" "$cache/logs"
