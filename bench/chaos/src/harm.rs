@@ -29,19 +29,35 @@ pub(crate) enum Scenario {
     PoolersDeleted,
     /// All instances of the API are deleted at once.
     InstancesDeleted,
+    /// Another member of the database is made to lead.
+    SwitchedOver,
     /// What each member of the database gets is changed: all are replaced, the primary last.
     MembersReplaced,
+    /// The node of the primary is drained.
+    NodeDrained,
     /// The node of the primary stops for a minute.
     NodeFrozen,
+    /// The node of the primary ends, and is started a minute later.
+    NodeKilled,
+    /// The network of the primary's node is away for a minute.
+    NodeCutOff,
 }
 
 /// What has to be undone.
 #[derive(Default)]
-pub(crate) struct Harm {
-    /// A node.
-    frozen: Option<String>,
+pub(crate) enum Harm {
+    #[default]
+    Nothing,
     /// A rolling change is on its way.
-    rolls: bool,
+    Rolls,
+    /// A node takes no pods.
+    Drained(String),
+    /// A node stands still.
+    Frozen(String),
+    /// A node has ended.
+    Killed(String),
+    /// A node reaches nobody.
+    CutOff(String),
 }
 
 impl fmt::Display for Scenario {
@@ -64,14 +80,35 @@ impl Scenario {
             Self::InstancesDeleted => delete(target, &target.pods_of("api").await?).await,
             Self::PrimaryKilled => kill(&target.primary().await?, "all").await,
             Self::PostgresKilled => kill(&target.primary().await?, "postgres").await,
-            Self::NodeFrozen => {
-                let node = node(&target.primary().await?)?;
-                command("docker", &["pause", &node]).await?;
-                Ok(Harm { frozen: Some(node), rolls: false })
+            Self::SwitchedOver => {
+                target.switch_over().await?;
+                Ok(Harm::Nothing)
             }
             Self::MembersReplaced => {
                 target.change_members().await?;
-                Ok(Harm { frozen: None, rolls: true })
+                Ok(Harm::Rolls)
+            }
+            Self::NodeDrained => {
+                let harm = Harm::Drained(node(&target.primary().await?)?);
+                let Harm::Drained(node) = &harm else { return Ok(harm) };
+                let drain = ["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=110s"];
+                command("kubectl", &drain).await?;
+                Ok(harm)
+            }
+            Self::NodeFrozen => {
+                let node = node(&target.primary().await?)?;
+                command("docker", &["pause", &node]).await?;
+                Ok(Harm::Frozen(node))
+            }
+            Self::NodeKilled => {
+                let node = node(&target.primary().await?)?;
+                command("docker", &["kill", &node]).await?;
+                Ok(Harm::Killed(node))
+            }
+            Self::NodeCutOff => {
+                let node = node(&target.primary().await?)?;
+                network(&node, "-I").await?;
+                Ok(Harm::CutOff(node))
             }
         }
     }
@@ -80,30 +117,53 @@ impl Scenario {
 impl Harm {
     /// Ends what was begun; whether there was anything to end.
     pub(crate) async fn end(&mut self, target: &Target) -> Result<bool> {
-        if std::mem::take(&mut self.rolls) {
-            target.settled().await?;
-            return Ok(true);
+        if matches!(self, Self::Frozen(_) | Self::Killed(_) | Self::CutOff(_)) {
+            sleep(AWAY).await;
         }
-        let Some(node) = &self.frozen else { return Ok(false) };
-        sleep(AWAY).await;
-        command("docker", &["unpause", node]).await?;
-        self.frozen = None;
+        match self {
+            Self::Nothing => return Ok(false),
+            Self::Rolls => target.settled().await?,
+            Self::Drained(node) => {
+                command("kubectl", &["uncordon", node]).await?;
+            }
+            Self::Frozen(node) => {
+                command("docker", &["unpause", node]).await?;
+            }
+            Self::Killed(node) => {
+                command("docker", &["start", node]).await?;
+            }
+            Self::CutOff(node) => network(node, "-D").await?,
+        }
+        *self = Self::Nothing;
         Ok(true)
     }
 }
 
 impl Drop for Harm {
+    /// A run that fails leaves nothing behind that the next one would fall over.
     fn drop(&mut self) {
-        if let Some(node) = &self.frozen {
-            let _ = std::process::Command::new("docker").args(["unpause", node]).status();
-        }
+        let (program, arguments) = match self {
+            Self::Nothing | Self::Rolls => return,
+            Self::Drained(node) => ("kubectl", vec!["uncordon", node]),
+            Self::Frozen(node) => ("docker", vec!["unpause", node]),
+            Self::Killed(node) => ("docker", vec!["start", node]),
+            Self::CutOff(node) => ("docker", vec!["exec", node, "bash", "-c", NETWORK, "network", "-D"]),
+        };
+        let _ = std::process::Command::new(program).args(arguments).status();
     }
+}
+
+/// Takes the node's network away, or gives it back.
+const NETWORK: &str = r#"for chain in INPUT OUTPUT FORWARD; do iptables "$1" $chain ! -i lo -j DROP 2>/dev/null || iptables "$1" $chain ! -o lo -j DROP; done"#;
+
+async fn network(node: &str, change: &str) -> Result<()> {
+    command("docker", &["exec", node, "bash", "-euc", NETWORK, "network", change]).await.map(drop)
 }
 
 async fn delete(target: &Target, pods: &[Pod]) -> Result<Harm> {
     let api = target.pods();
     try_join_all(pods.iter().map(async |pod| api.delete(&pod.name_any(), &DeleteParams::default()).await)).await?;
-    Ok(Harm::default())
+    Ok(Harm::Nothing)
 }
 
 /// Kills PostgreSQL's first process, or all processes of the container.
@@ -117,5 +177,5 @@ async fn kill(pod: &Pod, what: &str) -> Result<Harm> {
         kill -9 "$first"
     "#;
     command("docker", &["exec", &node(pod)?, "bash", "-euc", script, "kill", id, what]).await?;
-    Ok(Harm::default())
+    Ok(Harm::Nothing)
 }

@@ -9,7 +9,7 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 use serde_json::json;
-use taskplatform_crds::TaskPlatform;
+use taskplatform_crds::{SWITCHOVER, TaskPlatform};
 use tokio::{process::Command, time::sleep};
 
 const LONGEST_COMMAND: Duration = Duration::from_mins(2);
@@ -69,6 +69,19 @@ impl Target {
             ensure!(Some(status.observed_generation) == platform.metadata.generation, "not yet");
             let reconciling = status.conditions.iter().find(|condition| condition.type_ == "Reconciling");
             ensure!(reconciling.is_some_and(|condition| condition.status == "True"), "nothing is on its way");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Has another member of the database lead, and waits until it does.
+    pub(crate) async fn switch_over(&self) -> Result<()> {
+        let api: Api<TaskPlatform> = Api::namespaced(self.client.clone(), &self.namespace);
+        let wish = json!({"metadata": {"annotations": {SWITCHOVER: "any"}}});
+        api.patch_metadata(&self.name, &PatchParams::default(), &Patch::Merge(wish)).await?;
+        eventually("another member leads", 60, async || {
+            let annotations = api.get_metadata(&self.name).await?.metadata.annotations.unwrap_or_default();
+            ensure!(!annotations.contains_key(SWITCHOVER), "it is still wanted");
             Ok(())
         })
         .await
