@@ -34,7 +34,7 @@ pub use parts::{
 pub use plan::{Action, Change, Effect, FieldChange, SettingChange, Totals, differences, in_a_line, plan, settings};
 pub use platform::{CustomMetric, Draft, Facts, Invalid, Names, Platform, REQUESTS_PER_SECOND};
 pub use pod::{pod_security_context, security_context};
-pub use trouble::{Trouble, trouble};
+pub use trouble::{Trouble, is_taken_by_no_node, trouble};
 pub use unit::{Unit, Workload, units};
 
 /// The objects that make up a platform, in the order in which they are applied: what others refer to comes first, and

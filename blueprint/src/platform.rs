@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, ops::Deref};
 
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{Resource, ResourceExt};
-use taskplatform_crds::{Count, TaskPlatform, TaskPlatformSpec, TaskPlatformStatus};
+use taskplatform_crds::{
+    Count, SWITCHOVER, Switchover, SwitchoverError, TaskPlatform, TaskPlatformSpec, TaskPlatformStatus,
+};
 
 use crate::{Component, Finding, Images, Unit, Versions, findings};
 
@@ -17,6 +19,7 @@ pub struct Draft {
     generation: i64,
     spec: TaskPlatformSpec,
     status: Option<TaskPlatformStatus>,
+    switchover: Option<Result<Switchover, SwitchoverError>>,
 }
 
 /// A TaskPlatform that can be built: its budgets hold.
@@ -37,6 +40,7 @@ impl From<&TaskPlatform> for Draft {
             generation: platform.metadata.generation.unwrap_or_default(),
             spec: platform.spec.clone(),
             status: platform.status.clone(),
+            switchover: platform.annotations().get(SWITCHOVER).map(|wish| wish.parse()),
         }
     }
 }
@@ -97,6 +101,14 @@ impl Draft {
     /// What was reported of it last.
     pub const fn status(&self) -> Option<&TaskPlatformStatus> {
         self.status.as_ref()
+    }
+
+    /// The wish that another member of the database leads, if somebody has it.
+    ///
+    /// # Errors
+    /// When the annotation cannot be read.
+    pub fn switchover(&self) -> Result<Option<&Switchover>, &SwitchoverError> {
+        self.switchover.as_ref().map(Result::as_ref).transpose()
     }
 
     /// A reference to it, for the objects that it owns.

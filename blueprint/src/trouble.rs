@@ -15,6 +15,12 @@ pub struct Trouble {
 /// A pod that has not stopped so long after it should have is on a node that is lost, or held by a finalizer.
 const OVERDUE: SignedDuration = SignedDuration::from_mins(1);
 
+/// Whether no node takes a pod of this status, such as that of its volume while it is drained.
+pub fn is_taken_by_no_node(status: &Value) -> bool {
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    conditions.any(|condition| condition["type"] == "PodScheduled" && condition["reason"] == "Unschedulable")
+}
+
 /// What keeps a pod of this status from being ready; nothing of one that is. `stops_by` is when one that is being deleted should have stopped.
 pub fn trouble(status: &Value, stops_by: Option<Timestamp>, node: Option<&str>, now: Timestamp) -> Option<Trouble> {
     let because = |rank, why: String| Some(Trouble { rank, why });

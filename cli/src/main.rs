@@ -12,6 +12,7 @@ mod render;
 mod size;
 mod source;
 mod status;
+mod switchover;
 mod wait;
 
 use std::{error::Error, io, io::Write, path::PathBuf, process::ExitCode};
@@ -67,6 +68,11 @@ enum Command {
     /// Wait until a TaskPlatform serves requests, and show what it waits for.
     #[command(after_help = "Example:\n  taskplatform wait quickstart --timeout 5m")]
     Wait(wait::Arguments),
+    /// Have another member of the database lead: users see a pause of a second or two.
+    #[command(
+        after_help = "Examples:\n  taskplatform switchover quickstart\n  taskplatform switchover quickstart --to quickstart-database-1 --at 2026-01-31T03:00:00Z"
+    )]
+    Switchover(switchover::Arguments),
     /// Print what makes a shell complete these commands.
     #[command(after_help = "Example:\n  source <(taskplatform completions bash)")]
     Completions {
@@ -116,6 +122,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Apply(arguments) => block_on(apply::run(&arguments))??,
         Command::Status(arguments) => block_on(status::run(&arguments))??,
         Command::Wait(arguments) => block_on(wait::run(&arguments))??,
+        Command::Switchover(arguments) => block_on(switchover::run(&arguments))??,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "taskplatform", &mut io::stdout());
         }

@@ -14,6 +14,7 @@ mod rate;
 mod shape;
 mod spec;
 mod status;
+mod switchover;
 
 pub use duration::Duration;
 pub use nearest::nearest;
@@ -24,6 +25,7 @@ pub use rate::Rate;
 pub use shape::{Misfit, Part};
 pub use spec::*;
 pub use status::*;
+pub use switchover::{SWITCHOVER, Switchover, SwitchoverError};
 
 use kube::CustomResourceExt;
 

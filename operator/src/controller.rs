@@ -14,7 +14,7 @@ use kube::{
     },
 };
 use taskplatform_blueprint::{Component, Draft};
-use tokio::{sync::watch, time::Instant};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tracing::{debug, warn};
 
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
     lap::{Error, lap},
     leader::Stop,
     metrics::{Metrics, Outcome, OutcomeLabel},
+    silence,
     world::{Found, Watched, World, lock},
 };
 
@@ -50,6 +51,9 @@ pub(crate) async fn run(
         watched = World::watch(&client, unlisted) => watched,
         _ = stop.wait_for(|stop| *stop) => return,
     };
+    // It ends with this function, and leads no longer than that.
+    let mut others = JoinSet::new();
+    others.spawn(silence::watch(client.clone(), Arc::clone(&world)));
     let context = Arc::new(Context::new(&client, config, &world, changes, metrics));
     let shutdown = async move {
         let _ = stop.wait_for(|stop| *stop).await;
@@ -65,9 +69,12 @@ pub(crate) async fn run(
         })
         .reflect(writer)
         .applied_objects()
-        // Its own reports are no reason to look again: they hold figures that change all the time. Finalizers and the beginning of a
-        // deletion are.
-        .predicate_filter(predicates::generation.combine(predicates::finalizers), PredicateConfig::default());
+        // Its own reports are no reason to look again: they hold figures that change all the time. Finalizers, the beginning of a
+        // deletion, and annotations, one of which has another member lead, are.
+        .predicate_filter(
+            predicates::generation.combine(predicates::finalizers).combine(predicates::annotations),
+            PredicateConfig::default(),
+        );
     Controller::for_stream(platforms, known)
         .with_config(controller::Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY))
         .reconcile_on(touched)

@@ -15,6 +15,7 @@ mod listen;
 mod metrics;
 mod procedure;
 mod server;
+mod silence;
 mod status;
 #[cfg(test)]
 mod testing;
@@ -62,7 +63,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let unlisted = watch::Sender::default();
     let server = server::serve(config.listen, Arc::clone(&metrics), unlisted.subscribe())?;
     let certificate = Arc::new(admission::Serving::default());
-    let admission = admission::listen(config.admission_listen, Arc::clone(&certificate), Arc::clone(&metrics))?;
+    let admission =
+        admission::listen(config.admission_listen, Arc::clone(&certificate), client.clone(), Arc::clone(&metrics))?;
     tokio::spawn(admission::keep_current(client.clone(), config.namespace.clone(), certificate));
     info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "the operator starts");
     tokio::select! {

@@ -40,6 +40,22 @@ pub(crate) struct VerdictLabel {
     pub(crate) verdict: Verdict,
 }
 
+/// What became of the eviction of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Eviction {
+    /// It is Kubernetes' matter.
+    Left,
+    /// The operator sees to it, and whoever wants it is told to ask again.
+    Later,
+    /// The one that was to go is gone.
+    Gone,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct EvictionLabel {
+    pub(crate) eviction: Eviction,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct KindLabel {
     pub(crate) kind: &'static str,
@@ -60,6 +76,7 @@ pub(crate) struct Metrics {
     pub(crate) applied: Family<KindLabel, Counter>,
     pub(crate) ready: Family<PlatformLabel, Gauge>,
     pub(crate) reviews: Family<VerdictLabel, Counter>,
+    pub(crate) evictions: Family<EvictionLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -73,8 +90,10 @@ impl Default for Metrics {
             applied: Family::default(),
             ready: Family::default(),
             reviews: Family::default(),
+            evictions: Family::default(),
         };
-        let Self { registry, leader, reconciliations, reconcile_seconds, applied, ready, reviews } = &mut metrics;
+        let Self { registry, leader, reconciliations, reconcile_seconds, applied, ready, reviews, evictions } =
+            &mut metrics;
         registry.register("leader", "1 while this replica reconciles", leader.clone());
         registry.register("reconciliations", "Reconciliations by their outcome", reconciliations.clone());
         registry.register("reconcile_seconds", "How long a reconciliation takes", reconcile_seconds.clone());
@@ -85,6 +104,7 @@ impl Default for Metrics {
             "TaskPlatforms that the API server asked about, by the answer",
             reviews.clone(),
         );
+        registry.register("evictions", "Pods that somebody wanted to evict, by what became of it", evictions.clone());
         metrics
     }
 }

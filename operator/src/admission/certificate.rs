@@ -19,7 +19,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     sign::CertifiedKey,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use taskplatform_blueprint::MANAGED_BY;
 use tracing::{info, warn};
 
@@ -29,7 +29,8 @@ use crate::describe;
 /// The Service that the API server calls, the webhook's configuration, and the Secret.
 const SERVICE: &str = "taskplatform-operator";
 const CONFIGURATION: &str = "taskplatform-operator";
-const WEBHOOK: &str = "findings.taskplatform.dev";
+/// Whose webhooks are the operator's.
+const DOMAIN: &str = ".taskplatform.dev";
 const SECRET: &str = "taskplatform-operator-admission";
 
 /// Keys of the Secret: what is served, and whom the API server is to trust, which is the former certificate as well, as
@@ -153,15 +154,18 @@ impl Keeper {
         let failed = |action| move |source| Error::Configuration { action, source: Box::new(source) };
         // Whoever installed the operator without it does not want it.
         let Some(live) = api.get_opt(CONFIGURATION).await.map_err(failed("read"))? else { return Ok(()) };
-        let mut webhooks = live.webhooks.into_iter().flatten();
-        let Some(webhook) = webhooks.find(|webhook| webhook.name == WEBHOOK) else { return Ok(()) };
-        if webhook.client_config.ca_bundle.as_ref() == Some(trusted) {
+        let untold = live.webhooks.into_iter().flatten().filter(|webhook| {
+            webhook.name.ends_with(DOMAIN) && webhook.client_config.ca_bundle.as_ref() != Some(trusted)
+        });
+        let changes: Vec<Value> =
+            untold.map(|webhook| json!({"name": webhook.name, "clientConfig": {"caBundle": trusted}})).collect();
+        if changes.is_empty() {
             return Ok(());
         }
-        let change = json!({"webhooks": [{"name": WEBHOOK, "clientConfig": {"caBundle": trusted}}]});
+        let change = json!({"webhooks": changes});
         let parameters = PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
         api.patch(CONFIGURATION, &parameters, &Patch::Strategic(change)).await.map_err(failed("changed"))?;
-        info!("the API server trusts the admission webhook");
+        info!("the API server trusts the admission webhooks");
         Ok(())
     }
 }

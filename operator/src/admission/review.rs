@@ -1,26 +1,20 @@
-//! What the API server is answered.
+//! What the API server is answered about a TaskPlatform.
 
 use kube::core::{
     DynamicObject,
-    admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, ConvertAdmissionReviewError},
+    admission::{AdmissionRequest, AdmissionResponse, AdmissionReview},
 };
 use taskplatform_blueprint::{Code, Finding, Severity, findings};
 use taskplatform_crds::TaskPlatform;
 
+use super::read;
 use crate::metrics::Verdict;
 
 /// Answers a review, and says how.
 pub(super) fn answer(body: &[u8]) -> (AdmissionReview<DynamicObject>, Verdict) {
-    let request: Result<AdmissionRequest<_>, _> = serde_json::from_slice::<AdmissionReview<DynamicObject>>(body)
-        .map_err(|error| error.to_string())
-        // This takes the version over into the answer, without which the API server ignores it.
-        .and_then(|review| review.try_into().map_err(|error: ConvertAdmissionReviewError| error.to_string()));
-    let request = match request {
+    let request = match read(body) {
         Ok(request) => request,
-        Err(why) => {
-            let response = AdmissionResponse::invalid(format!("the review cannot be read: {why}"));
-            return (response.into_review(), Verdict::Unreadable);
-        }
+        Err(refusal) => return (*refusal, Verdict::Unreadable),
     };
     let found = if is_of_no_concern(&request) { Vec::new() } else { lint(&request) };
     let (errors, warnings): (Vec<_>, Vec<_>) = found.iter().partition(|finding| finding.severity() == Severity::Error);

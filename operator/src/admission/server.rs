@@ -13,6 +13,7 @@ use hyper::{
     server::conn::http1, service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use kube::Client;
 use rustls::{
     ServerConfig,
     crypto::ring::default_provider,
@@ -23,10 +24,10 @@ use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use super::review;
+use super::{eviction, review};
 use crate::{
     listen,
-    metrics::{Metrics, VerdictLabel},
+    metrics::{EvictionLabel, Metrics, VerdictLabel},
 };
 
 /// The API server gives up after five seconds.
@@ -63,6 +64,7 @@ impl ResolvesServerCert for Serving {
 pub(crate) fn listen(
     address: SocketAddr,
     certificate: Arc<Serving>,
+    client: Client,
     metrics: Arc<Metrics>,
 ) -> Result<JoinHandle<Result<(), Error>>, Error> {
     let failed = move |source| Error::Listen { address, source };
@@ -72,23 +74,31 @@ pub(crate) fn listen(
         .with_cert_resolver(certificate);
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = listen::listen(address).map_err(failed)?;
+    let reviewer = Reviewer { client, metrics };
     Ok(tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.map_err(failed)?;
-            tokio::spawn(serve(stream, acceptor.clone(), Arc::clone(&metrics)));
+            tokio::spawn(serve(stream, acceptor.clone(), reviewer.clone()));
         }
     }))
 }
 
-async fn serve(stream: TcpStream, acceptor: TlsAcceptor, metrics: Arc<Metrics>) {
+/// What it takes to answer.
+#[derive(Clone)]
+struct Reviewer {
+    client: Client,
+    metrics: Arc<Metrics>,
+}
+
+async fn serve(stream: TcpStream, acceptor: TlsAcceptor, reviewer: Reviewer) {
     let stream = match tokio::time::timeout(TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return debug!(%error, "no TLS with who asks about a TaskPlatform"),
         Err(_) => return debug!("whoever connected to the admission webhook said nothing"),
     };
     let service = service_fn(|request| {
-        let metrics = Arc::clone(&metrics);
-        async move { Ok::<_, Infallible>(answer(request, &metrics).await) }
+        let reviewer = reviewer.clone();
+        async move { Ok::<_, Infallible>(answer(request, &reviewer).await) }
     });
     let mut connection = http1::Builder::new();
     connection.timer(TokioTimer::new()).header_read_timeout(Duration::from_mins(2));
@@ -97,21 +107,30 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, metrics: Arc<Metrics>) 
     }
 }
 
-async fn answer(request: Request<Incoming>, metrics: &Metrics) -> Response<String> {
+async fn answer(request: Request<Incoming>, reviewer: &Reviewer) -> Response<String> {
     let refusal = |status, why: &str| {
         let mut response = Response::new(format!("{why}\n"));
         *response.status_mut() = status;
         response
     };
-    if request.method() != Method::POST || request.uri().path() != "/admission" {
-        return refusal(StatusCode::NOT_FOUND, "POST an AdmissionReview to /admission");
+    let path = request.uri().path().to_owned();
+    if request.method() != Method::POST || !["/admission", "/eviction"].contains(&&*path) {
+        return refusal(StatusCode::NOT_FOUND, "POST an AdmissionReview to /admission or /eviction");
     }
     let body = tokio::time::timeout(TIMEOUT, Limited::new(request.into_body(), LARGEST_REVIEW).collect()).await;
     let Ok(Ok(body)) = body else {
         return refusal(StatusCode::BAD_REQUEST, "the review did not come whole");
     };
-    let (review, verdict) = review::answer(&body.to_bytes());
-    metrics.reviews.get_or_create(&VerdictLabel { verdict }).inc();
+    let (body, metrics) = (body.to_bytes(), &reviewer.metrics);
+    let review = if path == "/eviction" {
+        let (review, eviction) = eviction::answer(&reviewer.client, &body).await;
+        metrics.evictions.get_or_create(&EvictionLabel { eviction }).inc();
+        review
+    } else {
+        let (review, verdict) = review::answer(&body);
+        metrics.reviews.get_or_create(&VerdictLabel { verdict }).inc();
+        review
+    };
     match serde_json::to_string(&review) {
         Ok(text) => {
             let mut response = Response::new(text);

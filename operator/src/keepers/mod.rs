@@ -15,10 +15,12 @@ mod switchover;
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use k8s_openapi::jiff::Timestamp;
 use kube::{Client, runtime::reflector::ObjectRef};
 use serde_json::Value;
 use taskplatform_blueprint::{Component, Credentials, Kind, Platform, RedisCluster, Unit};
@@ -65,13 +67,14 @@ impl Brief {
             || self.may_act != before.may_act
             || self.is_applied != before.is_applied
             || self.credentials != before.credentials
+            || self.platform.switchover() != before.platform.switchover()
             || self.pods().ne(before.pods())
             || self.templates().ne(before.templates())
     }
 
-    fn pods(&self) -> impl Iterator<Item = (&str, Option<std::net::IpAddr>, bool, bool)> {
+    fn pods(&self) -> impl Iterator<Item = (&str, Option<IpAddr>, bool, bool, Option<Timestamp>)> {
         let pods = self.snapshot.all().filter(|(watched, _)| *watched == Watched::Pod);
-        pods.map(|(_, pod)| (&*pod.uid, pod.address(), pod.is_ready(), pod.is_ending()))
+        pods.map(|(_, pod)| (&*pod.uid, pod.address(), pod.is_ready(), pod.is_ending(), pod.evicted))
     }
 
     /// The templates of the stateful parts, and how many pods they are to have.

@@ -80,7 +80,7 @@ pub(crate) fn built(facts: &Facts<'_>, now: Timestamp) -> TaskPlatformStatus {
     let rollout = seen(observed.rollout.as_ref()).and_then(|step| step.as_ref().ok()?.as_ref());
     let rotation = seen(observed.rotation.as_ref()).and_then(|step| step.as_ref().ok());
     let procedure = rollout
-        .map(|step| procedure::place(platform, rollout::NAME, step.to_string(), now))
+        .map(|step| procedure::place(platform, step.cause.procedure(), step.to_string(), now))
         .or_else(|| rotation.map(|step| procedure::place(platform, "Rotation", step.to_string(), now)));
 
     let mut conditions = Conditions::of(platform, now);

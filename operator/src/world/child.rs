@@ -10,6 +10,9 @@ use taskplatform_crds::TaskPlatform;
 
 use super::Watched;
 
+/// The annotation of a pod with the last time that somebody asked to evict it.
+pub(crate) const EVICTED: &str = "taskplatform.dev/evicted";
+
 /// An object of a platform: enough to tell whether it is as it was applied, and what is read of it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Child {
@@ -24,6 +27,8 @@ pub(crate) struct Child {
     pub(crate) ends_by: Option<Timestamp>,
     /// Of a pod of a StatefulSet: the revision of the template that it was made from.
     pub(crate) revision: Option<Box<str>>,
+    /// Of a pod: when somebody asked last to evict it.
+    pub(crate) evicted: Option<Timestamp>,
     /// The digest of what was applied last.
     pub(crate) applied: Option<Box<str>>,
     /// What the API server keeps of it; of pods and claims, which are not applied, nothing.
@@ -98,6 +103,7 @@ impl Child {
             owners: owners(&object),
             ends_by: object.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             revision: object.labels().get("controller-revision-hash").map(|revision| revision.as_str().into()),
+            evicted: object.annotations().get(EVICTED).and_then(|time| time.parse().ok()),
             applied: object.annotations().get(APPLIED).map(|digest| digest.as_str().into()),
             kept,
             node: pod["spec"]["nodeName"].as_str().map(Box::from),
@@ -123,6 +129,7 @@ impl Child {
             owners,
             ends_by,
             revision,
+            evicted,
             applied,
             kept,
             node,
@@ -137,6 +144,7 @@ impl Child {
             && owners == &other.owners
             && ends_by == &other.ends_by
             && revision == &other.revision
+            && evicted == &other.evicted
             && applied == &other.applied
             && kept.hash() == other.kept.hash()
             && node == &other.node

@@ -7,7 +7,7 @@ mod snapshot;
 mod store;
 mod watched;
 
-pub(crate) use child::{Child, Kept, Owner, OwnerKind, owners};
+pub(crate) use child::{Child, EVICTED, Kept, Owner, OwnerKind, owners};
 pub(crate) use found::Found;
 pub(crate) use offers::Offers;
 pub(crate) use snapshot::Snapshot;

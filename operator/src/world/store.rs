@@ -101,6 +101,16 @@ impl World {
         Snapshot { objects: objects.unwrap_or_default() }
     }
 
+    /// The pods of all platforms, each with its namespace.
+    pub(crate) fn pods(&self) -> Vec<(String, Arc<Child>)> {
+        let places = lock(&self.places);
+        let all = places.iter().flat_map(|((namespace, _), objects)| {
+            let pods = objects.iter().filter(|((watched, _), _)| *watched == Watched::Pod);
+            pods.map(move |(_, pod)| (namespace.clone(), Arc::clone(pod)))
+        });
+        all.collect()
+    }
+
     /// Remembers what the API server answered.
     pub(crate) fn remember_answer(&self, watched: Watched, object: DynamicObject) -> Arc<Child> {
         let place = watched.place_of(&object);

@@ -4,6 +4,7 @@ mod admission;
 mod chaos;
 mod check;
 mod deletion;
+mod drain;
 mod getting_started;
 mod mishaps;
 mod network;

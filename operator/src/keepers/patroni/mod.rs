@@ -83,8 +83,8 @@ impl Keeper for Members {
 pub(super) async fn roles(http: &Http, brief: &Brief) -> Roles {
     let members = match observe(http, brief).await {
         Some(Ok((cluster, _))) => cluster.members,
-        Some(Err(error)) => return Roles::Unsettled(error),
-        None => return Roles::Unsettled("no member answers".to_owned()),
+        Some(Err(error)) => return Roles::unserved(error),
+        None => return Roles::unserved("no member answers".to_owned()),
     };
     let platform = &brief.platform;
     plan::roles(&members, most_lag(platform), platform.database_members(), platform.spec().database.durability)

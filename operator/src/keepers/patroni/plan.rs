@@ -7,7 +7,7 @@ use taskplatform_blueprint::MOST_LAG_TO_LEAD;
 use taskplatform_crds::Durability;
 
 use super::cluster::{Cluster, Member, Pending};
-use crate::procedure::rollout::Roles;
+use crate::procedure::rollout::{Group, Roles, Succession};
 
 /// Settings that PostgreSQL requires to be at least as high on a standby as on its primary. Patroni starts a standby with the primary's
 /// values where those are higher, and goes on saying that it waits for a restart.
@@ -64,7 +64,9 @@ pub(super) fn plan(cluster: &Cluster, configuration: &Value, wanted: &Wanted<'_>
     let leave = ordinal(&primary.pod).is_some_and(|ordinal| ordinal >= wanted.members);
     let next = if leave {
         // The surplus members go only when none of them leads.
-        successor(&cluster.members, wanted.most_lag, wanted.members)
+        successors(&cluster.members, wanted.most_lag, wanted.members)
+            .into_iter()
+            .next()
             .map(|to| Step::SwitchOver { from: primary.pod.clone(), to })
     } else {
         restart(&cluster.members).filter(|_| configure.is_none() && wanted.members_know)
@@ -82,28 +84,33 @@ fn lift(cluster: &Cluster, configuration: &Value, wanted: &Wanted<'_>) -> Option
         .then(|| Step::Configure { change: json!({MOST_LAG_TO_LEAD: usual}) })
 }
 
-/// Who leads, and who could next; neither while not every replica streams closely. Where commits wait for a replica, each has to be one that
-/// they may wait for: if the others went, they would wait for none.
+/// Who leads, and who could next. All is whole while every replica streams closely; and where commits wait for a replica, each has to be
+/// one that they may wait for: if the others went, they would wait for none.
 pub(super) fn roles(members: &[Member], most_lag: i64, stay: i32, durability: Durability) -> Roles {
     let Some(primary) = members.iter().find(|member| member.leads && member.state == "running") else {
-        return Roles::Unsettled("no primary is running".to_owned());
+        return Roles::unserved("no primary is running".to_owned());
     };
-    let behind = members.iter().find(|member| !member.leads && !streams_closely(member, most_lag));
-    if let Some(member) = behind {
-        return Roles::Unsettled(format!("{} is {}", member.pod, member.state));
+    let replicas = || members.iter().filter(|member| !member.leads);
+    let behind = || replicas().find(|member| !streams_closely(member, most_lag));
+    let unasked = || replicas().find(|member| !member.synchronous).filter(|_| durability != Durability::Async);
+    let unsettled = behind()
+        .map(|member| format!("{} is {}", member.pod, member.state))
+        .or_else(|| unasked().map(|member| format!("no commit waits for {} yet", member.pod)));
+    Roles {
+        groups: vec![Group { leader: primary.pod.clone(), heirs: successors(members, most_lag, stay) }],
+        succession: Succession::Before,
+        least_heirs: usize::from(durability == Durability::SyncStrict),
+        unserved: None,
+        unsettled,
     }
-    let unasked = members.iter().find(|member| !member.leads && !member.synchronous);
-    if let Some(member) = unasked.filter(|_| durability != Durability::Async) {
-        return Roles::Unsettled(format!("no commit waits for {} yet", member.pod));
-    }
-    Roles::Primary { pod: primary.pod.clone(), successor: successor(members, most_lag, stay) }
 }
 
-/// The replica that has read the most, of those that stay.
-fn successor(members: &[Member], most_lag: i64, stay: i32) -> Option<String> {
-    let fit = members.iter().filter(|member| streams_closely(member, most_lag));
-    let fit = fit.filter(|member| ordinal(&member.pod).is_some_and(|ordinal| ordinal < stay));
-    fit.min_by_key(|member| member.lag).map(|member| member.pod.clone())
+/// The replicas that could take over in order, of those that stay: first the one that has read the most.
+fn successors(members: &[Member], most_lag: i64, stay: i32) -> Vec<String> {
+    let mut fit: Vec<&Member> = members.iter().filter(|member| streams_closely(member, most_lag)).collect();
+    fit.retain(|member| ordinal(&member.pod).is_some_and(|ordinal| ordinal < stay));
+    fit.sort_by_key(|member| member.lag);
+    fit.into_iter().map(|member| member.pod.clone()).collect()
 }
 
 fn streams_closely(member: &Member, most_lag: i64) -> bool {
@@ -286,10 +293,12 @@ mod tests {
             ..Member::default()
         };
         let members = [member("a-0", true, false), member("a-1", false, true), member("a-2", false, false)];
-        let ready = Roles::Primary { pod: "a-0".into(), successor: Some("a-1".into()) };
-        assert_eq!(roles(&members, 100, 3, Durability::Sync), Roles::Unsettled("no commit waits for a-2 yet".into()));
-        assert_eq!(roles(&members, 100, 3, Durability::Async), ready);
-        assert_eq!(roles(&members[..2], 100, 2, Durability::SyncStrict), ready);
+        let unsettled = |members, durability| roles(members, 100, 3, durability).unsettled;
+        assert_eq!(unsettled(&members, Durability::Sync).unwrap(), "no commit waits for a-2 yet");
+        assert_eq!(unsettled(&members, Durability::Async), None);
+        let ready = roles(&members[..2], 100, 2, Durability::SyncStrict);
+        assert_eq!((ready.unsettled, ready.unserved, ready.least_heirs), (None, None, 1));
+        assert_eq!(ready.groups, [Group { leader: "a-0".into(), heirs: vec!["a-1".into()] }]);
     }
 
     #[test]

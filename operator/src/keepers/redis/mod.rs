@@ -27,6 +27,7 @@ pub(crate) use error::Error;
 use execute::POLL;
 pub(crate) use health::{Health, Shard, State};
 use plan::{Outlook, Plan, Step};
+pub(crate) use slots::SLOTS;
 pub(crate) use target::{Member, Pods, Target};
 
 /// How long one [`reconcile`] goes on. A cluster of fresh pods is formed in less; a long copy or migration goes on in the next.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// How many hash slots a Redis Cluster has.
-pub(super) const SLOTS: u16 = 16384;
+pub(crate) const SLOTS: u16 = 16384;
 
 const WORDS: usize = SLOTS as usize / 64;
 

@@ -1,0 +1,132 @@
+//! `taskplatform switchover`: has another member of the database lead, and tells when it does.
+
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use k8s_openapi::jiff::Timestamp;
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::{WatchStreamExt, watcher},
+};
+use serde_json::json;
+use taskplatform_crds::{SWITCHOVER, Switchover, TaskPlatform};
+
+use crate::{cluster, output};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The TaskPlatform's name.
+    name: String,
+    #[command(flatten)]
+    cluster: cluster::Arguments,
+    /// The pod that is to lead; left out, the replica that has read the most.
+    #[arg(long)]
+    to: Option<String>,
+    /// When, such as 2026-01-31T03:00:00Z; left out, at once. It is not waited for.
+    #[arg(long)]
+    at: Option<Timestamp>,
+    /// Take back one that has not happened yet.
+    #[arg(long, conflicts_with_all = ["to", "at"])]
+    cancel: bool,
+    /// How long to wait for it, such as 90s or 5m; then it is taken back.
+    #[arg(long, default_value = "5m")]
+    timeout: taskplatform_crds::Duration,
+}
+
+/// Why no other member leads.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+    #[error(transparent)]
+    Output(#[from] output::Error),
+    #[error("there is no TaskPlatform {name} in namespace {namespace}: kubectl get tp -A lists them")]
+    Missing { name: String, namespace: String },
+    #[error("{name} cannot be changed: may you (kubectl auth can-i patch taskplatforms -n {namespace})?")]
+    Patch { name: String, namespace: String, source: Box<kube::Error> },
+    #[error("the TaskPlatform cannot be watched: may you list it?")]
+    Watch(#[source] Box<watcher::Error>),
+    #[error("{name} is paused: the operator changes nothing until spec.paused is false")]
+    Paused { name: String },
+    #[error("no other member leads after {timeout}, and the wish is taken back: {why}")]
+    Timeout { timeout: taskplatform_crds::Duration, why: String },
+    #[error("the watch of the TaskPlatform has ended, and the wish stays: --cancel takes it back")]
+    Ended,
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
+    let Arguments { name, cluster, to, at, cancel, timeout } = arguments;
+    let cluster = cluster.connect().await?;
+    let namespace = cluster.namespace.clone();
+    let missing = || Error::Missing { name: name.clone(), namespace: namespace.clone() };
+    let platform = cluster.platform(&namespace, name).await?.ok_or_else(missing)?;
+    let api = cluster.platforms(&namespace);
+    if *cancel {
+        annotate(&api, name, &namespace, None).await?;
+        return Ok(output::write(&format!("{name}: no switchover is wanted any more\n"))?);
+    }
+    if platform.spec.paused {
+        return Err(Error::Paused { name: name.clone() });
+    }
+    let wish = Switchover { to: to.clone(), at: *at };
+    annotate(&api, name, &namespace, Some(&wish)).await?;
+    if let Some(at) = at.filter(|at| *at > Timestamp::now()) {
+        let later = format!("{name}: another member leads from {at} on; --cancel takes it back\n");
+        return Ok(output::write(&later)?);
+    }
+    let before = primary(&platform);
+    let mut why = "the operator has not looked yet: is it running?".to_owned();
+    let waiting = tokio::time::timeout(Duration::from(*timeout), follow(&api, name, &mut why));
+    if let Ok(platform) = waiting.await {
+        let now = primary(&platform?);
+        let told = if now == before { format!("{now} leads already") } else { format!("{now} leads, {before} did") };
+        return Ok(output::write(&format!("{name}: {told}\n"))?);
+    }
+    annotate(&api, name, &namespace, None).await?;
+    Err(Error::Timeout { timeout: *timeout, why })
+}
+
+/// Writes the wish, or takes it back.
+async fn annotate(
+    api: &Api<TaskPlatform>,
+    name: &str,
+    namespace: &str,
+    wish: Option<&Switchover>,
+) -> Result<(), Error> {
+    let change = json!({"metadata": {"annotations": {SWITCHOVER: wish.map(ToString::to_string)}}});
+    let patched = api.patch_metadata(name, &PatchParams::default(), &Patch::Merge(change)).await;
+    let failed =
+        |source| Error::Patch { name: name.to_owned(), namespace: namespace.to_owned(), source: Box::new(source) };
+    patched.map(drop).map_err(failed)
+}
+
+/// Until the wish is fulfilled and the status tells the new primary, or that it was the primary before.
+async fn follow(api: &Api<TaskPlatform>, name: &str, why: &mut String) -> Result<TaskPlatform, Error> {
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut platforms = std::pin::pin!(watcher(api.clone(), config).default_backoff().applied_objects());
+    let mut wished = None;
+    while let Some(platform) = platforms.try_next().await.map_err(|error| Error::Watch(Box::new(error)))? {
+        let procedure = platform.status.as_ref().and_then(|status| status.procedure.as_ref());
+        if let Some(place) = procedure {
+            why.clone_from(&place.step);
+        }
+        if platform.annotations().contains_key(SWITCHOVER) {
+            continue;
+        }
+        // The status follows within moments.
+        let told = *wished.get_or_insert_with(|| primary(&platform)) != primary(&platform);
+        if told || procedure.is_none() {
+            return Ok(platform);
+        }
+    }
+    Err(Error::Ended)
+}
+
+fn primary(platform: &TaskPlatform) -> String {
+    let database = platform.status.as_ref().and_then(|status| status.database.as_ref());
+    database
+        .map(|database| database.primary.clone())
+        .filter(|pod| !pod.is_empty())
+        .unwrap_or_else(|| "nobody".to_owned())
+}

@@ -1,0 +1,232 @@
+//! What is answered to who wants to evict a pod, as a drain of its node does. One of a stateful part is not evicted but made to go by the
+//! operator, when the rest of its part serves: who asked is told to ask again, as when a PodDisruptionBudget holds it. Everything else,
+//! and everything while the operator is away, is left to the budgets.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    core::{
+        DynamicObject,
+        admission::{AdmissionRequest, AdmissionResponse, AdmissionReview},
+    },
+};
+use serde_json::json;
+use taskplatform_blueprint::MANAGED_BY;
+use taskplatform_crds::TaskPlatform;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::read;
+use crate::{
+    describe,
+    metrics::Eviction,
+    world::{EVICTED, OwnerKind, owners},
+};
+
+/// The API server gives up after five seconds.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// A pod younger than this, on a node that is not drained, has come for another: whoever asks wants that one to go.
+const NEW: Duration = Duration::from_mins(2);
+/// How old a note may get that somebody asks.
+const NOTED: Duration = Duration::from_secs(20);
+
+/// The API server does not say what the pod is, or does not take the note.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("the API server does not answer about pod {pod}")]
+    Ask { pod: String, source: Box<kube::Error> },
+    #[error("the API server does not answer about pod {pod} within {} s", TIMEOUT.as_secs())]
+    Timeout { pod: String },
+}
+
+/// What becomes of an eviction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Decision {
+    /// It is Kubernetes' matter.
+    Leave,
+    /// The one that was to go is gone.
+    IsGone,
+    /// The operator sees to it.
+    Later,
+}
+
+/// Answers a review, and says how.
+pub(super) async fn answer(client: &Client, body: &[u8]) -> (AdmissionReview<DynamicObject>, Eviction) {
+    let request = match read(body) {
+        Ok(request) => request,
+        Err(refusal) => return (*refusal, Eviction::Left),
+    };
+    let pod = request.name.clone();
+    let asked = timeout(TIMEOUT, ask(client, &request)).await.unwrap_or(Err(Error::Timeout { pod: pod.clone() }));
+    let response = AdmissionResponse::from(&request);
+    let refuse = |mut response: AdmissionResponse, code, reason: &str, message| {
+        response = response.deny(message);
+        response.result.code = code;
+        reason.clone_into(&mut response.result.reason);
+        response
+    };
+    let (response, eviction) = match asked {
+        Ok((Decision::Leave, _)) => (response, Eviction::Left),
+        Ok((Decision::IsGone, _)) => {
+            let message = format!("the {pod} that was to go is gone, and this one has come for it");
+            (refuse(response, 404, "NotFound", message), Eviction::Gone)
+        }
+        Ok((Decision::Later, step)) => {
+            let message = format!("the operator has {pod} go when the rest serves without it{step}: ask again");
+            (refuse(response, 429, "TooManyRequests", message), Eviction::Later)
+        }
+        Err(error) => {
+            warn!(pod, error = describe(&error), "an eviction is left to the PodDisruptionBudgets");
+            (response, Eviction::Left)
+        }
+    };
+    (response.into_review(), eviction)
+}
+
+/// What becomes of the eviction, and the step that the operator is at.
+async fn ask(client: &Client, request: &AdmissionRequest<DynamicObject>) -> Result<(Decision, String), Error> {
+    let failed = |source| Error::Ask { pod: request.name.clone(), source: Box::new(source) };
+    let namespace = request.namespace.as_deref().unwrap_or_default();
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let Some(pod) = pods.get_opt(&request.name).await.map_err(failed)? else {
+        return Ok((Decision::Leave, String::new()));
+    };
+    let Some(name) = platform(&pod) else { return Ok((Decision::Leave, String::new())) };
+    let platforms: Api<TaskPlatform> = Api::namespaced(client.clone(), namespace);
+    let platform = platforms.get_opt(name).await.map_err(failed)?;
+    let nodes: Api<Node> = Api::all(client.clone());
+    let node = match pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) {
+        Some(node) => nodes.get_opt(node).await.map_err(failed)?,
+        None => None,
+    };
+    let now = Timestamp::now();
+    let decision = decide(&pod, platform.as_ref(), node.as_ref(), now);
+    if decision == Decision::Later && !request.dry_run && !is_noted(&pod, now) {
+        info!(pod = request.name, namespace, "somebody wants to evict it");
+        let change = json!({"metadata": {"uid": pod.metadata.uid, "annotations": {EVICTED: now.to_string()}}});
+        let parameters = PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
+        pods.patch(&request.name, &parameters, &Patch::Merge(change)).await.map_err(failed)?;
+    }
+    let procedure = platform.and_then(|platform| platform.status).and_then(|status| status.procedure);
+    Ok((decision, procedure.map(|place| format!(" ({})", place.step)).unwrap_or_default()))
+}
+
+/// The platform of a pod that only the operator has go: one of a stateful part.
+fn platform(pod: &Pod) -> Option<&str> {
+    let labels = pod.labels();
+    let is = |label: &str, value: &str| labels.get(label).is_some_and(|found| found == value);
+    let is_stateful = owners(pod).iter().any(|owner| owner.kind == OwnerKind::StatefulSet);
+    let is_ours = is("app.kubernetes.io/name", "taskplatform") && is("app.kubernetes.io/managed-by", MANAGED_BY);
+    labels.get("app.kubernetes.io/instance").filter(|_| is_ours && is_stateful).map(String::as_str)
+}
+
+fn decide(pod: &Pod, platform: Option<&TaskPlatform>, node: Option<&Node>, now: Timestamp) -> Decision {
+    let acts = platform.is_some_and(|platform| platform.meta().deletion_timestamp.is_none() && !platform.spec.paused);
+    if !acts || pod.metadata.deletion_timestamp.is_some() {
+        return Decision::Leave;
+    }
+    let Some(node) = node else {
+        // On no node: it cannot be the one that was to leave one.
+        return Decision::IsGone;
+    };
+    let is_drained = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false)
+        || node
+            .spec
+            .iter()
+            .flat_map(|spec| spec.taints.iter().flatten())
+            .any(|taint| taint.effect != "PreferNoSchedule");
+    let made = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    if !is_drained && made.is_some_and(|made| now.duration_since(made).unsigned_abs() < NEW) {
+        return Decision::IsGone;
+    }
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let is_ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    if is_ready { Decision::Later } else { Decision::Leave }
+}
+
+fn is_noted(pod: &Pod, now: Timestamp) -> bool {
+    let noted = pod.annotations().get(EVICTED).and_then(|time| time.parse::<Timestamp>().ok());
+    noted.is_some_and(|noted| now.duration_since(noted).unsigned_abs() < NOTED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(change: &serde_json::Value) -> Pod {
+        let mut pod = json!({
+            "metadata": {
+                "name": "tasks-database-0", "creationTimestamp": "2026-01-01T00:00:00Z",
+                "labels": {
+                    "app.kubernetes.io/name": "taskplatform", "app.kubernetes.io/instance": "tasks",
+                    "app.kubernetes.io/managed-by": MANAGED_BY,
+                },
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "tasks-database", "uid": "a"}],
+            },
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        json_patch(&mut pod, change);
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn json_patch(value: &mut serde_json::Value, change: &serde_json::Value) {
+        match change.as_object() {
+            Some(change) => change.iter().for_each(|(key, change)| json_patch(&mut value[key], change)),
+            None => *value = change.clone(),
+        }
+    }
+
+    #[test]
+    fn only_pods_of_stateful_parts_are_the_operators_matter() {
+        assert_eq!(platform(&pod(&json!({}))), Some("tasks"));
+        let others = [
+            json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "somebody"}}}),
+            json!({"metadata": {"ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a", "uid": "a"}]}}),
+            json!({"metadata": {"labels": {"app.kubernetes.io/name": "postgres"}}}),
+        ];
+        for other in others {
+            assert_eq!(platform(&pod(&other)), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_serves_goes_later_and_one_that_has_come_for_it_not_at_all() {
+        let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+        let tasks = |spec| -> TaskPlatform {
+            let object = json!({"apiVersion": "taskplatform.dev/v1alpha1", "kind": "TaskPlatform", "metadata": {"name": "tasks"}, "spec": spec});
+            serde_json::from_value(object).unwrap()
+        };
+        let node = |spec| -> Node { serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": spec})).unwrap() };
+        let (open, drained) = (node(json!({})), node(json!({"unschedulable": true})));
+        let tainted = node(json!({"taints": [{"key": "karpenter.sh/disrupted", "effect": "NoSchedule"}]}));
+        let serving = tasks(json!({}));
+        let decide = |change, platform: &TaskPlatform, node| decide(&pod(&change), Some(platform), node, now);
+
+        assert_eq!(decide(json!({}), &serving, Some(&drained)), Decision::Later);
+        assert_eq!(decide(json!({}), &serving, Some(&open)), Decision::Later, "whoever asks, and why ever");
+        let young = json!({"metadata": {"creationTimestamp": "2026-01-01T23:59:30Z"}});
+        assert_eq!(decide(young.clone(), &serving, Some(&open)), Decision::IsGone);
+        assert_eq!(decide(young.clone(), &serving, Some(&drained)), Decision::Later, "it is on the drained node");
+        assert_eq!(decide(young, &serving, Some(&tainted)), Decision::Later);
+        assert_eq!(decide(json!({}), &serving, None), Decision::IsGone, "it waits for a node");
+
+        assert_eq!(decide(json!({}), &tasks(json!({"paused": true})), Some(&drained)), Decision::Leave);
+        let unready = json!({"status": {"conditions": []}});
+        assert_eq!(decide(unready, &serving, Some(&drained)), Decision::Leave);
+        let ending = json!({"metadata": {"deletionTimestamp": "2026-01-02T00:00:10Z"}});
+        assert_eq!(decide(ending, &serving, Some(&drained)), Decision::Leave);
+    }
+
+    #[test]
+    fn what_was_noted_lately_is_not_noted_again() {
+        let noted = pod(&json!({"metadata": {"annotations": {EVICTED: "2026-01-02T00:00:00Z"}}}));
+        let at = |time: &str| is_noted(&noted, time.parse().unwrap());
+        assert!(at("2026-01-02T00:00:10Z"));
+        assert!(!at("2026-01-02T00:00:30Z"));
+        assert!(!is_noted(&pod(&json!({})), "2026-01-02T00:00:00Z".parse().unwrap()));
+    }
+}

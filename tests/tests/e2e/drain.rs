@@ -1,0 +1,90 @@
+//! A node is drained at noon, as for an upgrade: users go on, and the drain ends by itself though the volumes cannot leave the node.
+
+use std::{
+    collections::BTreeSet,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::{Context, Result, ensure};
+use kube::ResourceExt;
+use taskplatform_tests::{
+    eventually, explained,
+    http::{Attempt, User, gateway, unique},
+    platform::Platform,
+};
+
+use crate::{shared_platform, turn};
+
+/// The parts whose pods only the operator has go.
+const STATEFUL: [&str; 3] = ["database", "cache", "sessions"];
+
+#[tokio::test]
+async fn the_primarys_node_is_drained_and_no_request_fails() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        let primary = platform.primary().await?;
+        let node = node_of(&platform, &primary).await?;
+        let drained = drain_under_load(&platform, &node).await;
+        // Whatever has happened, the tests that follow need the node.
+        kubectl(&["uncordon", &node, "--request-timeout=30s"]).await?;
+        drained?;
+        platform.settled().await
+    })
+    .await
+}
+
+async fn drain_under_load(platform: &Platform, node: &str) -> Result<()> {
+    let user = User::register(&gateway(), &unique("noon")).await?;
+    let is_over = AtomicBool::new(false);
+    let write = async {
+        let (mut acknowledged, mut failures) = (BTreeSet::new(), Vec::new());
+        while !is_over.load(Ordering::Relaxed) {
+            match user.attempt("Written while the node is drained").await {
+                Ok(Attempt::Acknowledged(id)) => drop(acknowledged.insert(id)),
+                Ok(Attempt::Refused) => failures.push("refused".to_owned()),
+                Ok(Attempt::Unknown) => failures.push("unknown".to_owned()),
+                Err(error) => failures.push(format!("{error:#}")),
+            }
+        }
+        (acknowledged, failures)
+    };
+    let drain = async {
+        let drained =
+            kubectl(&["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=240s"]).await;
+        is_over.store(true, Ordering::Relaxed);
+        drained
+    };
+    let ((acknowledged, failures), drained) = tokio::join!(write, drain);
+    let told = drained?;
+    ensure!(failures.is_empty(), "{} of {} requests failed: {failures:?}", failures.len(), acknowledged.len());
+    for component in STATEFUL {
+        for pod in platform.pods(component).await? {
+            let place = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            ensure!(place != Some(node), "{} is still on {node}: {told}", pod.name_any());
+        }
+    }
+    let there = eventually("tasks are listed", 60, async || user.all_ids().await).await?;
+    ensure!(acknowledged.is_subset(&there), "lost: {:?}", acknowledged.difference(&there));
+    Ok(())
+}
+
+async fn node_of(platform: &Platform, pod: &str) -> Result<String> {
+    let pods = platform.pods("database").await?;
+    let found = pods.into_iter().find(|found| found.name_any() == pod);
+    found.and_then(|pod| pod.spec?.node_name).with_context(|| format!("{pod} is on no node"))
+}
+
+/// Runs kubectl on the cluster under test, which ends by itself, and returns what it prints.
+async fn kubectl(arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new("kubectl");
+    if let Ok(context) = std::env::var("KUBE_CONTEXT") {
+        command.args(["--context", &context]);
+    }
+    command.args(arguments);
+    let output = tokio::task::spawn_blocking(move || command.output()).await?.context("kubectl cannot be run")?;
+    let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "kubectl {arguments:?}: {errors}\n{printed}");
+    Ok(format!("{printed}{errors}"))
+}
