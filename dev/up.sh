@@ -10,7 +10,9 @@ step "Quickstart: apply" "1 s" kubectl --context "$context" apply --server-side 
 printf '==> Quickstart: every component ready (90 s the first time)\n'
 "$CARGO_TARGET_DIR/release/taskplatform" wait quickstart --context "$context" --namespace default --timeout 5m
 
-url=http://127.0.0.1:$gateway_port
+loopback=127.0.0.1
+[ "$ip_family" = ipv4 ] || loopback='[::1]'
+url=http://$loopback:$gateway_port
 # An account of its own each time: the address may be registered once only.
 email=ada-$(date +%d%H%M%S)@example.com
 cat <<EOF
