@@ -155,6 +155,7 @@ impl Patroni<'_> {
             configuration: &dynamic_configuration(platform),
             members: platform.database_members(),
             most_lag: most_lag(platform),
+            durability: platform.spec().database.durability,
             members_know: changed.elapsed() > LEARNT,
         };
         let configuration = answer.json();

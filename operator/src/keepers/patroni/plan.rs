@@ -50,6 +50,8 @@ pub(super) struct Wanted<'a> {
     pub(super) members: i32,
     /// How far behind a replica may be that takes over in order, in bytes.
     pub(super) most_lag: i64,
+    /// What a commit waits for.
+    pub(super) durability: Durability,
     /// Whether every member has had the time to learn the settings as they are. One that has not does not say that it waits for a restart.
     pub(super) members_know: bool,
 }
@@ -64,7 +66,7 @@ pub(super) fn plan(cluster: &Cluster, configuration: &Value, wanted: &Wanted<'_>
     let leave = ordinal(&primary.pod).is_some_and(|ordinal| ordinal >= wanted.members);
     let next = if leave {
         // The surplus members go only when none of them leads.
-        successors(&cluster.members, wanted.most_lag, wanted.members)
+        successors(&cluster.members, wanted.most_lag, wanted.members, wanted.durability)
             .into_iter()
             .next()
             .map(|to| Step::SwitchOver { from: primary.pod.clone(), to })
@@ -97,7 +99,7 @@ pub(super) fn roles(members: &[Member], most_lag: i64, stay: i32, durability: Du
         .map(|member| format!("{} is {}", member.pod, member.state))
         .or_else(|| unasked().map(|member| format!("no commit waits for {} yet", member.pod)));
     Roles {
-        groups: vec![Group { leader: primary.pod.clone(), heirs: successors(members, most_lag, stay) }],
+        groups: vec![Group { leader: primary.pod.clone(), heirs: successors(members, most_lag, stay, durability) }],
         succession: Succession::Before,
         least_heirs: usize::from(durability == Durability::SyncStrict),
         unserved: None,
@@ -105,9 +107,11 @@ pub(super) fn roles(members: &[Member], most_lag: i64, stay: i32, durability: Du
     }
 }
 
-/// The replicas that could take over in order, of those that stay: first the one that has read the most.
-fn successors(members: &[Member], most_lag: i64, stay: i32) -> Vec<String> {
+/// The replicas that could take over in order, of those that stay: first the one that has read the most. Where commits wait for replicas,
+/// Patroni takes none that they do not wait for.
+fn successors(members: &[Member], most_lag: i64, stay: i32, durability: Durability) -> Vec<String> {
     let mut fit: Vec<&Member> = members.iter().filter(|member| streams_closely(member, most_lag)).collect();
+    fit.retain(|member| member.synchronous || durability == Durability::Async);
     fit.retain(|member| ordinal(&member.pod).is_some_and(|ordinal| ordinal < stay));
     fit.sort_by_key(|member| member.lag);
     fit.into_iter().map(|member| member.pod.clone()).collect()
@@ -264,7 +268,13 @@ mod tests {
             ..Member::default()
         };
         let (empty, most_lag) = (json!({}), 100);
-        let wanted = |members| Wanted { configuration: &empty, members, most_lag, members_know: true };
+        let wanted = |members| Wanted {
+            configuration: &empty,
+            members,
+            most_lag,
+            durability: Durability::Async,
+            members_know: true,
+        };
         let cluster = Cluster {
             members: vec![
                 member("a-0", false, Some(90)),
@@ -296,6 +306,9 @@ mod tests {
         let unsettled = |members, durability| roles(members, 100, 3, durability).unsettled;
         assert_eq!(unsettled(&members, Durability::Sync).unwrap(), "no commit waits for a-2 yet");
         assert_eq!(unsettled(&members, Durability::Async), None);
+        let heirs = |durability| roles(&members, 100, 3, durability).groups.remove(0).heirs;
+        assert_eq!(heirs(Durability::Sync), ["a-1"], "Patroni refuses the other");
+        assert_eq!(heirs(Durability::Async), ["a-1", "a-2"]);
         let ready = roles(&members[..2], 100, 2, Durability::SyncStrict);
         assert_eq!((ready.unsettled, ready.unserved, ready.least_heirs), (None, None, 1));
         assert_eq!(ready.groups, [Group { leader: "a-0".into(), heirs: vec!["a-1".into()] }]);
