@@ -94,16 +94,18 @@ pub(super) fn roles(members: &[Member], most_lag: i64, stay: i32, durability: Du
     };
     let replicas = || members.iter().filter(|member| !member.leads);
     let behind = || replicas().find(|member| !streams_closely(member, most_lag));
-    let unasked = || replicas().find(|member| !member.synchronous).filter(|_| durability != Durability::Async);
-    let unsettled = behind()
-        .map(|member| format!("{} is {}", member.pod, member.state))
-        .or_else(|| unasked().map(|member| format!("no commit waits for {} yet", member.pod)));
+    let unasked = replicas().find(|member| streams_closely(member, most_lag) && !member.synchronous);
+    let joining = unasked
+        .filter(|_| durability != Durability::Async)
+        .map(|member| format!("no commit waits for {} yet", member.pod));
+    let unsettled = behind().map(|member| format!("{} is {}", member.pod, member.state)).or_else(|| joining.clone());
     Roles {
         groups: vec![Group { leader: primary.pod.clone(), heirs: successors(members, most_lag, stay, durability) }],
         succession: Succession::Before,
         least_heirs: usize::from(durability == Durability::SyncStrict),
         unserved: None,
         unsettled,
+        joining,
     }
 }
 

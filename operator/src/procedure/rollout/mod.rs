@@ -58,6 +58,8 @@ pub(crate) struct Roles {
     pub(crate) unserved: Option<String>,
     /// Why not everything is whole now.
     pub(crate) unsettled: Option<String>,
+    /// Who is about to become one that writes wait for: whoever takes over before would have them wait for who leads now alone.
+    pub(crate) joining: Option<String>,
 }
 
 /// A pod that leads, and those that could take over from it: the best first.
@@ -245,7 +247,7 @@ fn eviction(parts: &[Part], next: &Part, roles: &Roles) -> Step {
 
 /// Another one leads, though nobody goes. Who leads already is asked to hand over to itself, which is nothing.
 fn switchover(part: &Part, roles: &Roles, to: Option<&str>) -> Step {
-    let act = match (&roles.unserved, roles.groups.first()) {
+    let act = match (roles.unserved.as_ref().or(roles.joining.as_ref()), roles.groups.first()) {
         (Some(why), _) => Act::Await { why: why.clone() },
         (None, None) => Act::Await { why: "nobody leads".to_owned() },
         (None, Some(Group { leader, heirs })) => {
@@ -278,7 +280,7 @@ fn leave(part: &Part, pod: &Pod, roles: &Roles) -> Result<Act, String> {
         return Ok(replace(pod));
     }
     match (group.heirs.iter().find(|heir| part.has_one_that_stays(heir)), roles.succession) {
-        (Some(heir), Succession::Before) => Ok(hand_over(pod, heir)),
+        (Some(heir), Succession::Before) => roles.joining.clone().map_or_else(|| Ok(hand_over(pod, heir)), Err),
         (Some(_), Succession::ByItself) => Ok(replace(pod)),
         (None, _) => Err(format!("{} stays, since nobody is there who could take over from it", pod.name)),
     }
