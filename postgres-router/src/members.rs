@@ -124,7 +124,7 @@ async fn ask(address: SocketAddr, ports: Ports, targets: watch::Receiver<Targets
     }
 }
 
-/// Looks for members for ever: by DNS, and by what the others say, who know of a new one earlier.
+/// Looks for members for ever: by DNS, and by what the primary says, who knows of a new one earlier.
 async fn look_up(
     name: String,
     ports: Ports,
@@ -142,12 +142,10 @@ async fn look_up(
             Err(_) => warn!(name, "DNS does not answer"),
         }
         let mut named = by_dns.clone();
-        let asked = {
-            let targets = targets.borrow();
-            targets.primary.or_else(|| targets.replicas.first().copied())
-        };
-        if let Some(member) = asked
-            && let Ok(members) = patroni::members(SocketAddr::new(member.ip(), ports.patroni)).await
+        // None but the primary: one that might just take the lock is not to be disturbed.
+        let primary = targets.borrow().primary;
+        if let Some(primary) = primary
+            && let Ok(members) = patroni::members(SocketAddr::new(primary.ip(), ports.patroni)).await
         {
             named.extend(members);
         }
