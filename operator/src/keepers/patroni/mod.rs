@@ -3,7 +3,7 @@
 mod cluster;
 mod plan;
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{Method, StatusCode};
@@ -44,16 +44,44 @@ enum Error {
 /// A member learns new settings in its loop, every 5 s, and reloads them. After this time each says whether it waits for a restart.
 const LEARNT: Duration = Duration::from_secs(12);
 
+/// A replica that runs for so long without following the primary does not do it any more.
+const LEFT_BEHIND: Duration = Duration::from_mins(5);
+
 /// The members of a platform's database.
 pub(super) struct Members {
     http: Http,
+    memory: Memory,
+}
+
+/// What is remembered from look to look.
+struct Memory {
     /// When the settings were changed last, as far as this operator knows.
     changed: Instant,
+    /// Since when replicas run that do not follow the primary, though there is one.
+    apart: HashMap<String, Instant>,
+}
+
+impl Memory {
+    fn note(&mut self, cluster: &Cluster) {
+        let is_apart = |member: &&Member| cluster.primary().is_some() && !member.leads && member.state == "running";
+        let apart: Vec<&str> = cluster.members.iter().filter(is_apart).map(|member| &*member.pod).collect();
+        self.apart.retain(|pod, _| apart.contains(&&**pod));
+        for pod in apart {
+            self.apart.entry(pod.to_owned()).or_insert_with(Instant::now);
+        }
+    }
+
+    fn left_behind(&self) -> Vec<String> {
+        let long = self.apart.iter().filter(|(_, since)| since.elapsed() > LEFT_BEHIND);
+        let mut pods: Vec<String> = long.map(|(pod, _)| pod.clone()).collect();
+        pods.sort();
+        pods
+    }
 }
 
 impl Members {
     pub(super) fn new(http: Http) -> Self {
-        Self { http, changed: Instant::now() }
+        Self { http, memory: Memory { changed: Instant::now(), apart: HashMap::new() } }
     }
 }
 
@@ -66,7 +94,7 @@ impl Keeper for Members {
             Ok(observed) => observed,
             Err(error) => return Some(Err(error)),
         };
-        Some(patroni.look_after(brief, cluster, &mut self.changed).await.map_err(|error| describe(&error)))
+        Some(patroni.look_after(brief, cluster, &mut self.memory).await.map_err(|error| describe(&error)))
     }
 
     fn mood(cluster: &Cluster) -> Mood {
@@ -148,15 +176,17 @@ impl Patroni<'_> {
         Ok(Cluster::read(&cluster.json(), &history.map(|history| history.json()).unwrap_or_default()))
     }
 
-    async fn look_after(&self, brief: &Brief, mut cluster: Cluster, changed: &mut Instant) -> Result<Cluster, Error> {
+    async fn look_after(&self, brief: &Brief, mut cluster: Cluster, memory: &mut Memory) -> Result<Cluster, Error> {
         let platform = &brief.platform;
         let answer = self.send(Method::GET, self.address, "config", None, TIMEOUT, "show its configuration").await?;
+        memory.note(&cluster);
         let wanted = plan::Wanted {
             configuration: &dynamic_configuration(platform),
             members: platform.database_members(),
             most_lag: most_lag(platform),
             durability: platform.spec().database.durability,
-            members_know: changed.elapsed() > LEARNT,
+            left_behind: &memory.left_behind(),
+            members_know: memory.changed.elapsed() > LEARNT,
         };
         let configuration = answer.json();
         cluster.only_the_most_advanced = configuration[MOST_LAG_TO_LEAD] == 0;
@@ -168,7 +198,7 @@ impl Patroni<'_> {
         for step in steps.iter().filter(|_| brief.may_act) {
             info!(platform = platform.name(), namespace = platform.namespace(), %step, "looking after PostgreSQL");
             if matches!(step, Step::Configure { .. }) {
-                *changed = Instant::now();
+                memory.changed = Instant::now();
             }
             self.execute(step, brief).await?;
         }
@@ -188,6 +218,15 @@ impl Patroni<'_> {
                     Some(address) => self.restart(address, pending).await,
                     None => Ok(()),
                 }
+            }
+            Step::Reclone { pod } => {
+                let mut pods = brief.snapshot.pods(Component::DATABASE);
+                let Some(address) = pods.find(|child| *child.name == **pod).and_then(|child| child.address()) else {
+                    return Ok(());
+                };
+                let force = json!({"force": true});
+                let action = "make a replica's copy anew";
+                self.send(Method::POST, address, "reinitialize", Some(&force), TIMEOUT, action).await.map(drop)
             }
             Step::SwitchOver { from, to } => {
                 Box::pin(switchover::switch_over(self.http, brief, from, to)).await.map_err(Error::SwitchOver)

@@ -28,6 +28,8 @@ pub(super) enum Step {
     Restart { pod: String, pending: Vec<Pending> },
     /// Have a replica take over in order: the primary is about to go.
     SwitchOver { from: String, to: String },
+    /// Make the copy of a replica anew, which does not follow any more.
+    Reclone { pod: String },
 }
 
 impl fmt::Display for Step {
@@ -38,6 +40,7 @@ impl fmt::Display for Step {
                 let changes: Vec<String> = pending.iter().map(ToString::to_string).collect();
                 write!(f, "restarting PostgreSQL on {pod} for {}", changes.join(", "))
             }
+            Self::Reclone { pod } => write!(f, "making the copy of {pod} anew, which has not followed for minutes"),
             Self::SwitchOver { from, to } => write!(f, "switching over from {from}, which is to go, to {to}"),
         }
     }
@@ -52,6 +55,8 @@ pub(super) struct Wanted<'a> {
     pub(super) most_lag: i64,
     /// What a commit waits for.
     pub(super) durability: Durability,
+    /// Replicas that run and have not followed the primary for long.
+    pub(super) left_behind: &'a [String],
     /// Whether every member has had the time to learn the settings as they are. One that has not does not say that it waits for a restart.
     pub(super) members_know: bool,
 }
@@ -73,7 +78,14 @@ pub(super) fn plan(cluster: &Cluster, configuration: &Value, wanted: &Wanted<'_>
     } else {
         restart(&cluster.members).filter(|_| configure.is_none() && wanted.members_know)
     };
-    configure.into_iter().chain(next).collect()
+    configure.into_iter().chain(next.or_else(|| reclone(&cluster.members, wanted.left_behind))).collect()
+}
+
+/// A replica whose history has parted from the primary's, or that lacks what the primary has not any more, never follows again by itself.
+/// One at a time is copied.
+fn reclone(members: &[Member], left_behind: &[String]) -> Option<Step> {
+    let is_copied = members.iter().any(|member| member.state == "creating replica");
+    left_behind.first().filter(|_| !is_copied).map(|pod| Step::Reclone { pod: pod.clone() })
 }
 
 /// While a database that was made anew around its volumes has no primary, only a member that has everything may lead. When all are there,
@@ -275,6 +287,7 @@ mod tests {
             members,
             most_lag,
             durability: Durability::Async,
+            left_behind: &[],
             members_know: true,
         };
         let cluster = Cluster {
@@ -292,6 +305,32 @@ mod tests {
         let far =
             Cluster { members: vec![member("a-0", false, Some(101)), member("a-1", true, None)], ..Cluster::default() };
         assert_eq!(plan(&far, &empty, &wanted(1)), [], "it waits until the other has caught up");
+    }
+
+    #[test]
+    fn a_replica_that_does_not_follow_any_more_is_copied_anew_one_at_a_time() {
+        let member = |pod: &str, state: &str| Member {
+            pod: pod.to_owned(),
+            leads: pod == "a-0",
+            state: state.to_owned(),
+            ..Member::default()
+        };
+        let (empty, left_behind) = (json!({}), ["a-1".to_owned(), "a-2".to_owned()]);
+        let wanted = Wanted {
+            configuration: &empty,
+            members: 3,
+            most_lag: 100,
+            durability: Durability::Sync,
+            left_behind: &left_behind,
+            members_know: true,
+        };
+        let steps = |one: &str, other: &str, primary: &str| {
+            let members = vec![member("a-0", primary), member("a-1", one), member("a-2", other)];
+            plan(&Cluster { members, ..Cluster::default() }, &empty, &wanted)
+        };
+        assert_eq!(steps("running", "running", "running"), [Step::Reclone { pod: "a-1".to_owned() }]);
+        assert_eq!(steps("creating replica", "running", "running"), []);
+        assert_eq!(steps("running", "running", "stopped"), [], "there is nobody to copy from");
     }
 
     #[test]
