@@ -13,7 +13,10 @@ use taskplatform_crds::{ApiStatus, GatewayStatus, TaskPlatformStatus, WorkerStat
 use crate::{
     apply::Failure,
     keepers::{Observed, seen},
-    procedure::{self, rollout},
+    procedure::{
+        self,
+        rollout::{self, Cause},
+    },
     world::Snapshot,
 };
 
@@ -77,11 +80,13 @@ pub(crate) fn built(facts: &Facts<'_>, now: Timestamp) -> TaskPlatformStatus {
         Component::all().map(|component| (component, verdict(component))).collect();
     let ready = |component| of(component).0.ready();
 
-    let rollout = seen(observed.rollout.as_ref()).and_then(|step| step.as_ref().ok()?.as_ref());
+    let rollout = seen(observed.rollout.as_ref());
     let rotation = seen(observed.rotation.as_ref()).and_then(|step| step.as_ref().ok());
-    let procedure = rollout
-        .map(|step| procedure::place(platform, step.cause.procedure(), step.to_string(), now))
-        .or_else(|| rotation.map(|step| procedure::place(platform, "Rotation", step.to_string(), now)));
+    let procedure = match rollout {
+        Some(Ok(Some(step))) => Some(procedure::place(platform, step.cause.procedure(), step.to_string(), now)),
+        Some(Err(why)) => Some(procedure::place(platform, Cause::Template.procedure(), why.clone(), now)),
+        Some(Ok(None)) | None => rotation.map(|step| procedure::place(platform, "Rotation", step.to_string(), now)),
+    };
 
     let mut conditions = Conditions::of(platform, now);
     conditions.serving(seen(observed.gateway.as_ref()), &verdicts);

@@ -4,9 +4,9 @@ mod admission;
 mod chaos;
 mod check;
 mod deletion;
-mod drain;
 mod getting_started;
 mod mishaps;
+mod moves;
 mod network;
 mod packaging;
 mod planning;
@@ -90,7 +90,7 @@ fn command_line(arguments: &[&str]) -> Result<Command> {
     ensure!(binary.exists(), "{} is missing: cargo test --workspace builds it", binary.display());
     let mut command = Command::new(&binary);
     command.args(arguments);
-    if matches!(arguments.first(), Some(&"check" | &"plan" | &"apply" | &"status" | &"wait"))
+    if matches!(arguments.first(), Some(&"check" | &"plan" | &"apply" | &"status" | &"switchover" | &"wait"))
         && let Ok(context) = std::env::var("KUBE_CONTEXT")
     {
         command.args(["--context", &context]);

@@ -1,4 +1,5 @@
-//! A node is drained at noon, as for an upgrade: users go on, and the drain ends by itself though the volumes cannot leave the node.
+//! What is moved on purpose at noon: users go on. A node is drained as for an upgrade, which ends by itself though the volumes cannot
+//! leave the node; another member of the database is made to lead.
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +15,7 @@ use taskplatform_tests::{
     platform::Platform,
 };
 
-use crate::{shared_platform, turn};
+use crate::{shared_platform, taskplatform, turn};
 
 /// The parts whose pods only the operator has go.
 const STATEFUL: [&str; 3] = ["database", "cache", "sessions"];
@@ -36,12 +37,49 @@ async fn the_primarys_node_is_drained_and_no_request_fails() -> Result<()> {
 }
 
 async fn drain_under_load(platform: &Platform, node: &str) -> Result<()> {
+    let drain = ["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=240s"];
+    let told = write_meanwhile(kubectl(&drain)).await?;
+    for component in STATEFUL {
+        for pod in platform.pods(component).await? {
+            let place = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            ensure!(place != Some(node), "{} is still on {node}: {told}", pod.name_any());
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_member_leads_on_demand_and_no_request_fails() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        let before = platform.primary().await?;
+        let switched = write_meanwhile(async {
+            let run = || taskplatform(&["switchover", "e2e", "-n", "e2e", "--timeout", "2m"], "");
+            tokio::task::spawn_blocking(run).await?
+        })
+        .await?;
+        let (printed, errors) = (String::from_utf8(switched.stdout)?, String::from_utf8(switched.stderr)?);
+        let now = platform.primary().await?;
+        ensure!(now != before, "{now} leads still: {printed}{errors}");
+        ensure!(printed == format!("e2e: {now} leads, {before} did\n"), "{printed}{errors}");
+        platform.settled().await?;
+        let again = taskplatform(&["switchover", "e2e", "-n", "e2e", "--to", &now], "")?;
+        let printed = String::from_utf8(again.stdout)?;
+        ensure!(printed == format!("e2e: {now} leads already\n"), "{printed}");
+        Ok(())
+    })
+    .await
+}
+
+/// Has a user write while something is done: every request is answered, and what was acknowledged is there afterwards.
+async fn write_meanwhile<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let user = User::register(&gateway(), &unique("noon")).await?;
     let is_over = AtomicBool::new(false);
     let write = async {
         let (mut acknowledged, mut failures) = (BTreeSet::new(), Vec::new());
         while !is_over.load(Ordering::Relaxed) {
-            match user.attempt("Written while the node is drained").await {
+            match user.attempt("Written meanwhile").await {
                 Ok(Attempt::Acknowledged(id)) => drop(acknowledged.insert(id)),
                 Ok(Attempt::Refused) => failures.push("refused".to_owned()),
                 Ok(Attempt::Unknown) => failures.push("unknown".to_owned()),
@@ -50,24 +88,17 @@ async fn drain_under_load(platform: &Platform, node: &str) -> Result<()> {
         }
         (acknowledged, failures)
     };
-    let drain = async {
-        let drained =
-            kubectl(&["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=240s"]).await;
+    let work = async {
+        let done = work.await;
         is_over.store(true, Ordering::Relaxed);
-        drained
+        done
     };
-    let ((acknowledged, failures), drained) = tokio::join!(write, drain);
-    let told = drained?;
-    ensure!(failures.is_empty(), "{} of {} requests failed: {failures:?}", failures.len(), acknowledged.len());
-    for component in STATEFUL {
-        for pod in platform.pods(component).await? {
-            let place = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-            ensure!(place != Some(node), "{} is still on {node}: {told}", pod.name_any());
-        }
-    }
+    let ((acknowledged, failures), done) = tokio::join!(write, work);
+    let done = done?;
+    ensure!(failures.is_empty(), "{} requests failed beside {}: {failures:?}", failures.len(), acknowledged.len());
     let there = eventually("tasks are listed", 60, async || user.all_ids().await).await?;
-    ensure!(acknowledged.is_subset(&there), "lost: {:?}", acknowledged.difference(&there));
-    Ok(())
+    ensure!(!acknowledged.is_empty() && acknowledged.is_subset(&there), "lost: {:?}", acknowledged.difference(&there));
+    Ok(done)
 }
 
 async fn node_of(platform: &Platform, pod: &str) -> Result<String> {
