@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Endpoints, jiff::Timestamp};
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
@@ -12,7 +12,10 @@ use kube::{
 use serde_json::json;
 use taskplatform_crds::{SWITCHOVER, Switchover, TaskPlatform};
 
-use crate::{cluster, output};
+use crate::{
+    cluster::{self, Cluster},
+    output,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -47,6 +50,8 @@ pub(crate) enum Error {
     Patch { name: String, namespace: String, source: Box<kube::Error> },
     #[error("the TaskPlatform cannot be watched: may you list it?")]
     Watch(#[source] Box<watcher::Error>),
+    #[error("who leads cannot be read: may you (kubectl auth can-i get endpoints -n {namespace})?")]
+    Leader { namespace: String, source: Box<kube::Error> },
     #[error("{name} is paused: the operator changes nothing until spec.paused is false")]
     Paused { name: String },
     #[error("no other member leads after {timeout}, and the wish is taken back: {why}")]
@@ -75,11 +80,12 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
         let later = format!("{name}: another member leads from {at} on; --cancel takes it back\n");
         return Ok(output::write(&later)?);
     }
-    let before = primary(&platform);
+    let before = leader(&cluster, name).await?;
     let mut why = "the operator has not looked yet: is it running?".to_owned();
     let waiting = tokio::time::timeout(Duration::from(*timeout), follow(&api, name, &mut why));
-    if let Ok(platform) = waiting.await {
-        let now = primary(&platform?);
+    if let Ok(fulfilled) = waiting.await {
+        fulfilled?;
+        let now = leader(&cluster, name).await?;
         let told = if now == before { format!("{now} leads already") } else { format!("{now} leads, {before} did") };
         return Ok(output::write(&format!("{name}: {told}\n"))?);
     }
@@ -101,32 +107,28 @@ async fn annotate(
     patched.map(drop).map_err(failed)
 }
 
-/// Until the wish is fulfilled and the status tells the new primary, or that it was the primary before.
-async fn follow(api: &Api<TaskPlatform>, name: &str, why: &mut String) -> Result<TaskPlatform, Error> {
+/// Until the wish is fulfilled.
+async fn follow(api: &Api<TaskPlatform>, name: &str, why: &mut String) -> Result<(), Error> {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut platforms = std::pin::pin!(watcher(api.clone(), config).default_backoff().applied_objects());
-    let mut wished = None;
     while let Some(platform) = platforms.try_next().await.map_err(|error| Error::Watch(Box::new(error)))? {
         let procedure = platform.status.as_ref().and_then(|status| status.procedure.as_ref());
         if let Some(place) = procedure {
             why.clone_from(&place.step);
         }
-        if platform.annotations().contains_key(SWITCHOVER) {
-            continue;
-        }
-        // The status follows within moments.
-        let told = *wished.get_or_insert_with(|| primary(&platform)) != primary(&platform);
-        if told || procedure.is_none() {
-            return Ok(platform);
+        if !platform.annotations().contains_key(SWITCHOVER) {
+            return Ok(());
         }
     }
     Err(Error::Ended)
 }
 
-fn primary(platform: &TaskPlatform) -> String {
-    let database = platform.status.as_ref().and_then(|status| status.database.as_ref());
-    database
-        .map(|database| database.primary.clone())
-        .filter(|pod| !pod.is_empty())
-        .unwrap_or_else(|| "nobody".to_owned())
+/// Who leads, as Patroni has written it down: the status follows later.
+async fn leader(cluster: &Cluster, name: &str) -> Result<String, Error> {
+    let namespace = &cluster.namespace;
+    let api: Api<Endpoints> = Api::namespaced(cluster.client.clone(), namespace);
+    let read = api.get_metadata(&format!("{name}-database-primary")).await;
+    let failed = |source| Error::Leader { namespace: namespace.clone(), source: Box::new(source) };
+    let annotations = read.map_err(failed)?.metadata.annotations.unwrap_or_default();
+    Ok(annotations.get("leader").cloned().unwrap_or_else(|| "nobody".to_owned()))
 }
