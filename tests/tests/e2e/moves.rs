@@ -62,8 +62,13 @@ async fn another_member_leads_on_demand_and_no_request_fails() -> Result<()> {
         .await?;
         ensure!(failures.is_empty(), "{} requests failed: {failures:?}", failures.len());
         let (printed, errors) = (String::from_utf8(switched.stdout)?, String::from_utf8(switched.stderr)?);
-        let now = platform.primary().await?;
-        ensure!(now != before, "{now} leads still: {printed}{errors}");
+        // The status follows.
+        let now = eventually("another primary is told", 30, async || {
+            let now = platform.primary().await?;
+            ensure!(now != before, "{now} leads still: {printed}{errors}");
+            Ok(now)
+        })
+        .await?;
         ensure!(printed == format!("e2e: {now} leads, {before} did\n"), "{printed}{errors}");
         platform.settled().await?;
         let again = taskplatform(&["switchover", "e2e", "-n", "e2e", "--to", &now], "")?;
