@@ -74,13 +74,13 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
     if platform.spec.paused {
         return Err(Error::Paused { name: name.clone() });
     }
+    let before = leader(&cluster, name).await?;
     let wish = Switchover { to: to.clone(), at: *at };
     annotate(&api, name, &namespace, Some(&wish)).await?;
     if let Some(at) = at.filter(|at| *at > Timestamp::now()) {
         let later = format!("{name}: another member leads from {at} on; --cancel takes it back\n");
         return Ok(output::write(&later)?);
     }
-    let before = leader(&cluster, name).await?;
     let mut why = "the operator has not looked yet: is it running?".to_owned();
     let waiting = tokio::time::timeout(Duration::from(*timeout), follow(&api, name, &mut why));
     if let Ok(fulfilled) = waiting.await {

@@ -1,4 +1,4 @@
-//! What is answered to who wants to evict a pod, as a drain of its node does. One of a stateful part is not evicted but made to go by the
+//! What is answered to who wants to evict a pod. One of a stateful part whose node is drained is not evicted but made to go by the
 //! operator, when the rest of its part serves: who asked is told to ask again, as when a PodDisruptionBudget holds it. Everything else,
 //! and everything while the operator is away, is left to the budgets.
 
@@ -140,8 +140,10 @@ fn decide(pod: &Pod, platform: Option<&TaskPlatform>, node: Option<&Node>, now: 
             .flat_map(|spec| spec.taints.iter().flatten())
             .any(|taint| taint.effect != "PreferNoSchedule");
     let made = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    if !is_drained && made.is_some_and(|made| now.duration_since(made).unsigned_abs() < NEW) {
-        return Decision::IsGone;
+    if !is_drained {
+        // Nothing is done then: nobody who can only reach this webhook, and asks in the API server's stead, has a pod go that need not.
+        let is_new = made.is_some_and(|made| now.duration_since(made).unsigned_abs() < NEW);
+        return if is_new { Decision::IsGone } else { Decision::Leave };
     }
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let is_ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
@@ -207,7 +209,7 @@ mod tests {
         let decide = |change, platform: &TaskPlatform, node| decide(&pod(&change), Some(platform), node, now);
 
         assert_eq!(decide(json!({}), &serving, Some(&drained)), Decision::Later);
-        assert_eq!(decide(json!({}), &serving, Some(&open)), Decision::Later, "whoever asks, and why ever");
+        assert_eq!(decide(json!({}), &serving, Some(&open)), Decision::Leave, "the budgets decide");
         let young = json!({"metadata": {"creationTimestamp": "2026-01-01T23:59:30Z"}});
         assert_eq!(decide(young.clone(), &serving, Some(&open)), Decision::IsGone);
         assert_eq!(decide(young.clone(), &serving, Some(&drained)), Decision::Later, "it is on the drained node");

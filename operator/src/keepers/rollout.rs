@@ -91,9 +91,7 @@ impl Rollout {
         }
         Ok(())
     }
-}
 
-impl Rollout {
     /// Removes the wish for a switchover.
     async fn fulfilled(&self, brief: &Brief) -> Result<(), String> {
         let platform = &brief.platform;
@@ -113,12 +111,13 @@ impl Keeper for Rollout {
     async fn look(&mut self, brief: &Brief) -> Seen<Option<Step>> {
         let now = Timestamp::now();
         let parts: Vec<Part> = stateful(&brief.platform).iter().filter_map(|unit| part(brief, unit, now)).collect();
-        let wish = match wish(&brief.platform, now) {
-            Ok(wish) => wish,
-            Err(error) => return Some(Err(error)),
+        // One that cannot be read is told where nothing else is to be done; it holds nothing up.
+        let (wish, unreadable) = match wish(&brief.platform, now) {
+            Ok(wish) => (wish, None),
+            Err(error) => (None, Some(error)),
         };
         let candidates = rollout::candidates(&parts, wish.as_ref());
-        let Some((cause, first)) = candidates.first().copied() else { return Some(Ok(None)) };
+        let Some((cause, first)) = candidates.first().copied() else { return Some(unreadable.map_or(Ok(None), Err)) };
         let wait = |component, why: &str| Step { cause, component, act: Act::Await { why: why.to_owned() } };
         if let Some((uid, at)) = &self.replaced
             && at.elapsed() < NEWS

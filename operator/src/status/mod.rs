@@ -93,7 +93,9 @@ pub(crate) fn built(facts: &Facts<'_>, now: Timestamp) -> TaskPlatformStatus {
     conditions.settled(
         facts,
         &verdicts,
-        procedure.as_ref().filter(|place| procedure::is_late(place, rollout::DEADLINE, now)),
+        procedure.as_ref().filter(|place| {
+            place.name == Cause::Template.procedure() && procedure::is_late(place, rollout::DEADLINE, now)
+        }),
     );
     conditions.stalled(facts.hold);
     for (component, verdict) in &verdicts {

@@ -169,14 +169,16 @@ pub(crate) struct Wish {
 }
 
 /// The parts one of which the next pod is of. Who drains a node waits for it: that comes first, whichever part can do it. Templates change
-/// part by part.
+/// part by part, and go on beside a wish that cannot be fulfilled.
 pub(crate) fn candidates<'a>(parts: &'a [Part], wish: Option<&Wish>) -> Vec<Candidate<'a>> {
     let leaving = |cause| parts.iter().filter(move |part| part.leaving(cause).next().is_some());
     let evicted: Vec<Candidate<'_>> = leaving(Cause::Eviction).map(|part| (Cause::Eviction, part)).collect();
     let wished = wish.and_then(|wish| parts.iter().find(|part| part.component == wish.component));
-    let next = || wished.map(|part| (Cause::Switchover, part));
-    let outdated = || leaving(Cause::Template).next().map(|part| (Cause::Template, part));
-    if evicted.is_empty() { next().or_else(outdated).into_iter().collect() } else { evicted }
+    if !evicted.is_empty() {
+        return evicted;
+    }
+    let outdated = leaving(Cause::Template).next().map(|part| (Cause::Template, part));
+    wished.map(|part| (Cause::Switchover, part)).into_iter().chain(outdated).collect()
 }
 
 /// The step: the first candidate's that has not to wait.

@@ -131,10 +131,14 @@ fn another_member_leads_where_somebody_wants_it() {
     assert_eq!(step_for(&all, None), "database: handing over from database-0 to database-2", "before the rollout");
     assert_eq!(step_for(&all, Some("database-1")), "database: handing over from database-0 to database-1");
     assert_eq!(step_for(&all, Some("database-0")), "database: handing over from database-0 to database-0");
-    let joining = Roles { joining: Some("no commit waits for database-1 yet".into()), ..roles.clone() };
+    let not_yet = Some("no commit waits for database-1 yet".to_owned());
+    let joining = Roles { joining: not_yet.clone(), unsettled: not_yet, ..roles.clone() };
     let wish = Wish { component: Component::DATABASE, to: None };
     let step = next_with(&all, |_| joining.clone(), Some(&wish)).unwrap().to_string();
     assert_eq!(step, "waiting for database: no commit waits for database-1 yet");
+    let goes_on = "database: handing over from database-0 to database-2";
+    assert_eq!(step_for(&all, Some("database-7")), goes_on, "the rollout goes on beside a wish for nobody");
+    all[0].pods[0].outdated = false;
     let none = "waiting for database: database-7 is none that could take over";
     assert_eq!(step_for(&all, Some("database-7")), none);
     all[0].pods[1].evicted = true;
