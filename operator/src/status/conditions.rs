@@ -165,7 +165,13 @@ impl Conditions {
             }
             (_, replicas) => {
                 let message = format!("A commit is on the primary and one of {replicas} replicas.");
-                self.set(type_, "True", "QuorumCommit", &message);
+                if cluster.commits_on_one_node() {
+                    let message =
+                        format!("{message} They are on the primary's own node: no other has one that streams.");
+                    self.set(type_, "True", "OneNode", &message);
+                } else {
+                    self.set(type_, "True", "QuorumCommit", &message);
+                }
             }
         }
     }

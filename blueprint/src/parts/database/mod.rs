@@ -232,6 +232,9 @@ pub(crate) fn parameters(platform: &Draft) -> BTreeMap<String, Value> {
         ("idle_in_transaction_session_timeout", "60s".into()),
         // A query whose client is gone stops.
         ("client_connection_check_interval", "10s".into()),
+        // A member whose node is gone, frozen or cut off is not waited for longer. It is asked after half of that.
+        ("wal_sender_timeout", "10s".into()),
+        ("wal_receiver_timeout", "10s".into()),
         ("tcp_keepalives_idle", "30".into()),
         ("tcp_keepalives_interval", "10".into()),
         ("tcp_keepalives_count", "3".into()),
@@ -395,6 +398,8 @@ fn container(platform: &Platform, facts: &Facts) -> Value {
         "image": facts.images.get(Image::Postgres),
         "env": [
             pod::field_env("PATRONI_NAME", "metadata.name"),
+            // Commits wait for a replica on another node.
+            pod::field_env("NODE_NAME", "spec.nodeName"),
             pod::field_env("PATRONI_KUBERNETES_NAMESPACE", "metadata.namespace"),
             pod::field_env("PATRONI_KUBERNETES_POD_IP", "status.podIP"),
             {"name": "PATRONI_RESTAPI_CONNECT_ADDRESS", "value": format!("$(PATRONI_KUBERNETES_POD_IP):{}", Endpoint::PATRONI.port)},

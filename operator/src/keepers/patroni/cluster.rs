@@ -25,6 +25,8 @@ pub(crate) struct Member {
     pub(crate) leads: bool,
     /// A commit may be waiting for it.
     pub(crate) synchronous: bool,
+    /// The node that it is on, as far as it tells.
+    pub(crate) node: Option<String>,
     pub(crate) state: String,
     pub(crate) timeline: Option<i64>,
     /// Bytes of WAL that it is behind.
@@ -77,6 +79,14 @@ impl Cluster {
         self.members.iter().filter(|member| member.synchronous).count()
     }
 
+    /// Whether commits wait for replicas on the primary's own node alone.
+    pub(crate) fn commits_on_one_node(&self) -> bool {
+        let mut synchronous = self.members.iter().filter(|member| member.synchronous).peekable();
+        let primary = self.primary();
+        synchronous.peek().is_some()
+            && primary.is_some_and(|primary| synchronous.all(|member| member.is_beside(primary)))
+    }
+
     /// Replicas that do not run as they should, with their state.
     pub(crate) fn lagging(&self, most: i64) -> Vec<String> {
         let replicas = self.members.iter().filter(|member| !member.leads);
@@ -97,6 +107,7 @@ impl Member {
             pod: member["name"].as_str()?.to_owned(),
             leads: member["role"] == "leader",
             synchronous: matches!(member["role"].as_str(), Some("quorum_standby" | "sync_standby")),
+            node: member["tags"]["node"].as_str().map(str::to_owned),
             // One that has not reported yet has none.
             state: member["state"].as_str().filter(|state| !state.is_empty()).unwrap_or("unknown").to_owned(),
             timeline: member["timeline"].as_i64(),
@@ -104,6 +115,11 @@ impl Member {
             lag: member["lag"].as_i64(),
             pending: if pending { Pending::read(&member["pending_restart_reason"]) } else { Vec::new() },
         })
+    }
+
+    /// Whether both would be lost with one node.
+    pub(super) fn is_beside(&self, other: &Self) -> bool {
+        self.node.is_some() && self.node == other.node
     }
 
     pub(super) fn streams(&self) -> bool {

@@ -99,14 +99,19 @@ fn lift(cluster: &Cluster, configuration: &Value, wanted: &Wanted<'_>) -> Option
 }
 
 /// Who leads, and who could next. All is whole while every replica streams closely; and where commits wait for a replica, each has to be
-/// one that they may wait for: if the others went, they would wait for none.
+/// one that they may wait for: if the others went, they would wait for none. Those on the primary's own node are waited for only while
+/// there is no other (see `patroni-awake`).
 pub(super) fn roles(members: &[Member], most_lag: i64, stay: i32, durability: Durability) -> Roles {
     let Some(primary) = members.iter().find(|member| member.leads && member.state == "running") else {
         return Roles::unserved("no primary is running".to_owned());
     };
     let replicas = || members.iter().filter(|member| !member.leads);
     let behind = || replicas().find(|member| !streams_closely(member, most_lag));
-    let unasked = replicas().find(|member| streams_closely(member, most_lag) && !member.synchronous);
+    let elsewhere = replicas().any(|member| member.synchronous && !member.is_beside(primary));
+    let is_left_out = |member: &&Member| !member.synchronous && elsewhere && member.is_beside(primary);
+    let unasked =
+        replicas().find(|member| streams_closely(member, most_lag) && !member.synchronous && !is_left_out(member));
+    let spare = replicas().filter(is_left_out).filter(|member| streams_closely(member, most_lag)).count();
     let joining = unasked
         .filter(|_| durability != Durability::Async)
         .map(|member| format!("no commit waits for {} yet", member.pod));
@@ -114,7 +119,8 @@ pub(super) fn roles(members: &[Member], most_lag: i64, stay: i32, durability: Du
     Roles {
         groups: vec![Group { leader: primary.pod.clone(), heirs: successors(members, most_lag, stay, durability) }],
         succession: Succession::Before,
-        least_heirs: usize::from(durability == Durability::SyncStrict),
+        // One that is left out steps in at once.
+        least_heirs: usize::from(durability == Durability::SyncStrict).saturating_sub(spare),
         unserved: None,
         unsettled,
         joining,
@@ -353,6 +359,27 @@ mod tests {
         let ready = roles(&members[..2], 100, 2, Durability::SyncStrict);
         assert_eq!((ready.unsettled, ready.unserved, ready.least_heirs), (None, None, 1));
         assert_eq!(ready.groups, [Group { leader: "a-0".into(), heirs: vec!["a-1".into()] }]);
+    }
+
+    #[test]
+    fn a_replica_beside_the_primary_is_not_waited_for_while_there_is_another() {
+        let member = |pod: &str, node: &str, leads, synchronous| Member {
+            pod: pod.to_owned(),
+            leads,
+            synchronous,
+            node: Some(node.to_owned()),
+            state: if leads { "running" } else { "streaming" }.to_owned(),
+            lag: Some(0),
+            ..Member::default()
+        };
+        let primary = member("a-0", "one", true, false);
+        let beside = member("a-1", "one", false, false);
+        let other = |synchronous| member("a-2", "two", false, synchronous);
+        let roles = |other| roles(&[primary.clone(), beside.clone(), other], 100, 3, Durability::SyncStrict);
+        let settled = roles(other(true));
+        assert_eq!((settled.unsettled, settled.joining, settled.least_heirs), (None, None, 0));
+        assert_eq!(settled.groups[0].heirs, ["a-2"]);
+        assert_eq!(roles(other(false)).unsettled.unwrap(), "no commit waits for a-1 yet");
     }
 
     #[test]
