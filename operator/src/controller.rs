@@ -44,16 +44,18 @@ pub(crate) async fn run(
     client: Client,
     config: &Config,
     metrics: Arc<Metrics>,
-    unlisted: &watch::Sender<BTreeSet<Watched>>,
+    world: Arc<World>,
+    mut unlisted: watch::Receiver<BTreeSet<Watched>>,
     mut stop: Stop,
 ) {
-    let (world, changes, touched) = tokio::select! {
-        watched = World::watch(&client, unlisted) => watched,
+    let (changes, touched) = world.changes();
+    tokio::select! {
+        _ = unlisted.wait_for(BTreeSet::is_empty) => {}
         _ = stop.wait_for(|stop| *stop) => return,
-    };
+    }
     // It ends with this function, and leads no longer than that.
     let mut others = JoinSet::new();
-    others.spawn(silence::watch(client.clone(), Arc::clone(&world)));
+    others.spawn(silence::replace(client.clone(), Arc::clone(&world)));
     let context = Arc::new(Context::new(&client, config, &world, changes, metrics));
     let shutdown = async move {
         let _ = stop.wait_for(|stop| *stop).await;

@@ -31,7 +31,7 @@ use tikv_jemallocator::Jemalloc;
 use tokio::sync::watch;
 use tracing::{error, info};
 
-use crate::{config::Config, metrics::Metrics};
+use crate::{config::Config, metrics::Metrics, world::World};
 
 /// After a burst, such as the first listing of everything, it gives memory back (see `.cargo/config.toml`).
 #[global_allocator]
@@ -61,6 +61,10 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
     let stop = leader::shutdown_signal()?;
     let unlisted = watch::Sender::default();
+    // Also by the replica that waits: it takes over in the time of one lap for each platform, and one that may not list a kind is never
+    // ready, so that the one before it stays.
+    let world = World::watch(&client, &unlisted);
+    tokio::spawn(silence::watch(Arc::clone(&world)));
     let server = server::serve(config.listen, Arc::clone(&metrics), unlisted.subscribe())?;
     let certificate = Arc::new(admission::Serving::default());
     let admission =
@@ -69,7 +73,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "the operator starts");
     tokio::select! {
         ended = leader::lead(&client, &config, &metrics, stop, |stop| {
-            controller::run(client.clone(), &config, Arc::clone(&metrics), &unlisted, stop)
+            controller::run(client.clone(), &config, Arc::clone(&metrics), world, unlisted.subscribe(), stop)
         }) => ended?,
         ended = server => ended??,
         ended = admission => ended??,

@@ -19,8 +19,7 @@ pub(crate) struct Error {
     source: std::io::Error,
 }
 
-/// Serves until the process ends. A replica that waits for the lease is ready: that is its work. One that leads is ready once every kind is
-/// listed.
+/// Serves until the process ends. A replica is ready once every kind is listed, whether it leads or waits for the lease.
 pub(crate) fn serve(
     address: SocketAddr,
     metrics: Arc<Metrics>,

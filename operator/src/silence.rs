@@ -1,6 +1,6 @@
 //! Nodes that fall silent. Kubernetes takes a node for lost some 45 s after it has stopped, and sends users to its pods until then. Where
-//! no pod of platforms on a node can be reached any more while those elsewhere can, the operator deletes the pods without state there:
-//! from that moment their Services lead past them. One that was deleted in vain is only a pod more that is replaced.
+//! no pod of platforms on a node answers any more while those elsewhere do, the operator deletes the pods without state there: from that
+//! moment their Services lead past them. One that was deleted in vain is only a pod more that is replaced.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,10 +15,11 @@ use kube::{
     Api, Client,
     api::{DeleteParams, Preconditions},
 };
-use taskplatform_blueprint::{Component, Endpoint, Outsider, PARTS};
+use taskplatform_blueprint::{Component, Endpoint};
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tracing::{info, warn};
 
@@ -29,26 +30,52 @@ use crate::{
 
 /// How often every node is looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Within this time the kernel of a node accepts or refuses a connection, or the network between is broken.
-const CONNECT: Duration = Duration::from_secs(1);
+/// A program that runs answers within this time, or the network between is broken. The kernel of a node whose processes stand still accepts
+/// connections.
+const ANSWER: Duration = Duration::from_secs(2);
 /// How many pods of a node are asked.
-const ASKED: usize = 3;
+const ASKED: usize = 4;
 /// How many times in a row a node has to be silent.
 const ROUNDS: u32 = 3;
+/// The pods of one node are replaced no more often: one that is slow rather than lost would lose them again and again.
+const AGAIN: Duration = Duration::from_mins(5);
 
-/// Looks until the process leads no more.
-pub(crate) async fn watch(client: Client, world: Arc<World>) {
+/// Looks for as long as the process lives, whether it leads or not: who begins to lead knows which nodes have answered before.
+pub(crate) async fn watch(world: Arc<World>) {
     let mut nodes = Nodes::default();
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let pods = world.pods();
-        let silent = ask(&addresses(&pods)).await;
-        for node in nodes.judge(&silent) {
-            let left: Vec<_> = pods.iter().filter(|(_, pod)| pod.node() == Some(&node) && is_replaced(pod)).collect();
+        let questions = questions(&world.pods(), &nodes.lost);
+        nodes.judge(&ask(&questions).await);
+        world.note_lost(nodes.lost.clone());
+    }
+}
+
+/// Replaces the pods of nodes that are lost until the process leads no more.
+pub(crate) async fn replace(client: Client, world: Arc<World>) {
+    let mut lost = world.lost_nodes();
+    let mut before = Arc::default();
+    let mut replaced: BTreeMap<String, Instant> = BTreeMap::new();
+    loop {
+        let now = Arc::clone(&lost.borrow_and_update());
+        for node in now.symmetric_difference(&before) {
+            world.touch(node);
+        }
+        for node in now.difference(&before) {
+            if replaced.get(node).is_some_and(|at| at.elapsed() < AGAIN) {
+                continue;
+            }
+            replaced.insert(node.clone(), Instant::now());
+            let pods = world.pods();
+            let left: Vec<_> = pods.iter().filter(|(_, pod)| pod.node() == Some(node) && is_replaced(pod)).collect();
             warn!(node, pods = left.len(), "no pod on the node answers: its pods without state are replaced");
             join_all(left.into_iter().map(|(namespace, pod)| delete(&client, namespace, pod))).await;
+        }
+        before = now;
+        if lost.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -56,57 +83,89 @@ pub(crate) async fn watch(client: Client, world: Arc<World>) {
 /// What is known of the nodes that have answered: how many times in a row each of them was silent since. One that never has may not let this
 /// operator in yet: network policies follow the pods' addresses.
 #[derive(Debug, Default)]
-struct Nodes(BTreeMap<String, u32>);
+struct Nodes {
+    silent_rounds: BTreeMap<String, u32>,
+    lost: BTreeSet<String>,
+}
 
 impl Nodes {
-    /// Those that are lost since now: silent for long enough, while no fewer others answer. Where most are silent, it is the operator that
-    /// reaches nobody.
-    fn judge(&mut self, silent: &BTreeMap<String, bool>) -> Vec<String> {
-        self.0.retain(|node, _| silent.contains_key(node));
+    /// Lost are those that are silent for long enough, while no fewer others answer. Where most are silent, it is the operator that reaches
+    /// nobody.
+    fn judge(&mut self, silent: &BTreeMap<String, bool>) {
+        self.silent_rounds.retain(|node, _| silent.contains_key(node));
         for (node, is_silent) in silent {
             if !is_silent {
-                self.0.insert(node.clone(), 0);
-            } else if let Some(rounds) = self.0.get_mut(node) {
+                self.silent_rounds.insert(node.clone(), 0);
+            } else if let Some(rounds) = self.silent_rounds.get_mut(node) {
                 *rounds = rounds.saturating_add(1);
             }
         }
         let answering = silent.values().filter(|is_silent| !**is_silent).count();
         let is_alone = answering < silent.len() - answering;
-        let lost = self.0.iter().filter(|(_, rounds)| **rounds == ROUNDS && !is_alone);
-        lost.map(|(node, _)| node.clone()).collect()
+        let lost = self.silent_rounds.iter().filter(|(_, rounds)| **rounds >= ROUNDS && !is_alone);
+        self.lost = lost.map(|(node, _)| node.clone()).collect();
     }
 }
 
-/// Some pods of each node, where the operator may reach them.
-fn addresses(pods: &[(String, Arc<Child>)]) -> BTreeMap<String, Vec<SocketAddr>> {
-    let mut nodes: BTreeMap<String, (BTreeSet<Component>, Vec<SocketAddr>)> = BTreeMap::new();
-    for (_, pod) in pods.iter().filter(|(_, pod)| pod.is_ready()) {
+/// What a pod is asked, and where.
+type Question = (SocketAddr, &'static [u8]);
+
+/// What is asked of some pods of each node. Those of a lost node are not ready any more, once Kubernetes has noticed.
+fn questions(pods: &[(String, Arc<Child>)], lost: &BTreeSet<String>) -> BTreeMap<String, Vec<Question>> {
+    let mut nodes: BTreeMap<String, (BTreeSet<Component>, Vec<Question>)> = BTreeMap::new();
+    for (_, pod) in pods {
         let (Some(node), Some(component), Some(address)) = (pod.node(), pod.component, pod.address()) else { continue };
-        let Some(endpoint) = endpoint(component) else { continue };
+        if !pod.is_ready() && !lost.contains(node) {
+            continue;
+        }
+        let Some((endpoint, question)) = question(component) else { continue };
         let (components, asked) = nodes.entry(node.to_owned()).or_default();
         // Of different parts, as far as there are.
         if asked.len() < ASKED && components.insert(component) {
-            asked.push(endpoint.at(address));
+            asked.push((endpoint.at(address), question));
         }
     }
     nodes.into_iter().map(|(node, (_, asked))| (node, asked)).collect()
 }
 
-/// Where the operator may reach a part.
-fn endpoint(component: Component) -> Option<&'static Endpoint> {
-    let part = PARTS.iter().find(|part| part.component() == component)?;
-    part.endpoints().iter().find(|endpoint| endpoint.open_to.contains(&Outsider::Operator))
+/// Where the operator may ask a part something that it answers at once, and logs nothing of.
+fn question(component: Component) -> Option<(Endpoint, &'static [u8])> {
+    match component {
+        Component::DATABASE => Some((Endpoint::PATRONI, b"GET /liveness HTTP/1.0\r\n\r\n")),
+        Component::GATEWAY => Some((Endpoint::GATEWAY_STATUS, b"GET /healthz HTTP/1.0\r\n\r\n")),
+        Component::CACHE => Some((Endpoint::CACHE, b"PING\r\n")),
+        Component::SESSIONS => Some((Endpoint::SESSIONS, b"PING\r\n")),
+        // It would write each question into its log: it is only connected to.
+        Component::POOLER => Some((Endpoint::POOLER_CONSOLE, b"")),
+        _ => None,
+    }
 }
 
-/// Which nodes are silent: a connection that is refused is an answer, too.
-async fn ask(nodes: &BTreeMap<String, Vec<SocketAddr>>) -> BTreeMap<String, bool> {
-    let asked = nodes.iter().map(async |(node, addresses)| {
-        let silent = join_all(
-            addresses.iter().map(async |address| timeout(CONNECT, TcpStream::connect(address)).await.is_err()),
-        );
-        (node.clone(), silent.await.into_iter().all(|is_silent| is_silent))
+/// Which nodes are silent. A single program may be slow: where there are not two to ask, no more is wanted than that the kernel answers.
+async fn ask(nodes: &BTreeMap<String, Vec<Question>>) -> BTreeMap<String, bool> {
+    let asked = nodes.iter().map(async |(node, questions)| {
+        let programs: Vec<Question> = questions.iter().copied().filter(|(_, question)| !question.is_empty()).collect();
+        let answered = if programs.len() < 2 {
+            join_all(questions.iter().map(|(address, _)| answers(*address, b""))).await
+        } else {
+            join_all(programs.iter().map(|(address, question)| answers(*address, question))).await
+        };
+        (node.clone(), !answered.contains(&true))
     });
     join_all(asked).await.into_iter().collect()
+}
+
+/// Whether anything comes back: a connection that is refused or broken off is an answer, too. Where nothing is asked, one that is accepted is.
+async fn answers(address: SocketAddr, question: &[u8]) -> bool {
+    let ask = async {
+        let mut stream = TcpStream::connect(address).await?;
+        if question.is_empty() {
+            return Ok(0);
+        }
+        stream.write_all(question).await?;
+        stream.read(&mut [0]).await
+    };
+    timeout(ANSWER, ask).await.is_ok()
 }
 
 /// Whether another one takes its place, wherever it was.
@@ -126,6 +185,8 @@ async fn delete(client: &Client, namespace: &str, pod: &Child) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
 
     fn silent(nodes: &[(&str, bool)]) -> BTreeMap<String, bool> {
@@ -133,21 +194,22 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_silent_three_times_while_another_answers_is_lost_once() {
+    fn a_node_that_is_silent_three_times_while_another_answers_is_lost_until_it_answers() {
         let mut nodes = Nodes::default();
         let (one, none) = (silent(&[("a", true), ("b", false)]), silent(&[("a", false), ("b", false)]));
-        for _ in 0..6 {
-            assert!(nodes.judge(&one).is_empty(), "it may not have let this operator in yet");
-        }
-        assert!(nodes.judge(&none).is_empty());
-        assert!(nodes.judge(&one).is_empty());
-        assert!(nodes.judge(&one).is_empty());
-        assert_eq!(nodes.judge(&one), ["a"]);
-        assert!(nodes.judge(&one).is_empty(), "it is said once");
-        assert!(nodes.judge(&none).is_empty());
-        assert!(nodes.judge(&one).is_empty());
-        assert!(nodes.judge(&one).is_empty());
-        assert_eq!(nodes.judge(&one), ["a"], "again");
+        let mut lost = |round: &BTreeMap<String, bool>, times: usize| {
+            (0..times).for_each(|_| nodes.judge(round));
+            nodes.lost.clone()
+        };
+        let a = BTreeSet::from(["a".to_owned()]);
+        assert!(lost(&one, 6).is_empty(), "it may not have let this operator in yet");
+        assert!(lost(&none, 1).is_empty());
+        assert!(lost(&one, 2).is_empty());
+        assert_eq!(lost(&one, 1), a);
+        assert_eq!(lost(&one, 3), a);
+        assert!(lost(&none, 1).is_empty());
+        assert!(lost(&one, 2).is_empty());
+        assert_eq!(lost(&one, 1), a, "again");
     }
 
     #[test]
@@ -155,20 +217,19 @@ mod tests {
         let mut nodes = Nodes::default();
         let most = silent(&[("a", true), ("b", true), ("c", false)]);
         nodes.judge(&silent(&[("a", false), ("b", false), ("c", false)]));
-        for _ in 0..6 {
-            assert!(nodes.judge(&most).is_empty());
-        }
-        for _ in 0..6 {
-            assert!(nodes.judge(&silent(&[("a", true)])).is_empty());
+        for round in [most, silent(&[("a", true)])] {
+            (0..6).for_each(|_| nodes.judge(&round));
+            assert!(nodes.lost.is_empty());
         }
     }
 
-    #[test]
-    fn every_part_that_the_operator_looks_after_can_be_asked() {
-        for component in
-            [Component::DATABASE, Component::POOLER, Component::CACHE, Component::SESSIONS, Component::GATEWAY]
-        {
-            assert!(endpoint(component).is_some(), "{component}");
-        }
+    #[tokio::test]
+    async fn a_program_that_stands_still_does_not_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(!answers(address, b"PING").await, "the kernel has accepted the connection");
+        assert!(answers(address, b"").await, "which is enough where nothing is asked");
+        drop(listener);
+        assert!(answers(address, b"PING").await, "refused");
     }
 }

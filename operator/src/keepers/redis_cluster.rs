@@ -55,7 +55,8 @@ pub(super) async fn look(brief: &Brief, which: RedisCluster) -> Seen<Health> {
 
 /// The pods, what they are to be, and their password; nothing while none has an address.
 fn cluster(brief: &Brief, which: RedisCluster) -> Option<(Pods, Target, Passwords)> {
-    let members: Vec<Member> = brief.snapshot.pods(which.component()).filter_map(|pod| member(which, pod)).collect();
+    let members: Vec<Member> =
+        brief.snapshot.pods(which.component()).filter_map(|pod| member(brief, which, pod)).collect();
     let unit = which.unit(&brief.platform);
     let set = brief.snapshot.get(unit.kind(), &unit.name)?;
     let pods = Pods { count: u32::try_from(set.data()["spec"]["replicas"].as_i64()?).unwrap_or_default(), members };
@@ -75,10 +76,11 @@ pub(super) fn passwords(brief: &Brief, which: RedisCluster) -> Option<Passwords>
     Some(Passwords { current: credentials.current(key)?.to_owned(), former })
 }
 
-fn member(which: RedisCluster, pod: &Child) -> Option<Member> {
+fn member(brief: &Brief, which: RedisCluster, pod: &Child) -> Option<Member> {
     Some(Member {
         pod: pod.name.to_string(),
         address: which.endpoint().at(pod.address()?),
         node: pod.node().map(str::to_owned),
+        is_lost: pod.node().is_some_and(|node| brief.snapshot.lost_nodes().contains(node)),
     })
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use taskplatform_blueprint::Component;
 
 use crate::{
-    keepers::{Observed, redis::Health, seen},
+    keepers::{Observed, seen},
     world::Snapshot,
 };
 
@@ -28,15 +28,6 @@ pub(super) fn lost_with_a_node(snapshot: &Snapshot, observed: &Observed) -> BTre
                 note(node, format!("shard {number} of {component} with its replicas"));
             }
         }
-        if let Some((node, masters)) = majority(health, &nodes) {
-            note(
-                node,
-                format!(
-                    "{masters} of {} masters of {component}, so that the others elect no new ones",
-                    health.shards.len()
-                ),
-            );
-        }
     }
     lost
 }
@@ -47,16 +38,6 @@ fn all_on_one(snapshot: &Snapshot, component: Component) -> Option<(&str, usize)
         snapshot.pods(component).filter(|pod| !pod.is_ending()).filter_map(|pod| pod.node()).collect();
     let first = *nodes.first()?;
     (nodes.len() > 1 && nodes.iter().all(|node| *node == first)).then_some((first, nodes.len()))
-}
-
-/// The node that holds so many masters that those elsewhere are no majority, where there are replicas that could take over.
-fn majority<'a>(health: &Health, nodes: &BTreeMap<&str, &'a str>) -> Option<(&'a str, usize)> {
-    let mut masters: BTreeMap<&str, usize> = BTreeMap::new();
-    for shard in health.shards.iter().filter(|shard| !shard.replicas.is_empty()) {
-        *masters.entry(nodes.get(&*shard.master).copied()?).or_default() += 1;
-    }
-    let all = health.shards.len();
-    masters.into_iter().find(|(_, here)| (all - here) * 2 <= all)
 }
 
 fn nodes_of(snapshot: &Snapshot, component: Component) -> BTreeMap<&str, &str> {

@@ -24,7 +24,7 @@ use crate::{
     config::Config,
     controller,
     metrics::{Metrics, Outcome, OutcomeLabel},
-    world::Watched,
+    world::{Watched, World},
 };
 
 pub(crate) use request::Verb;
@@ -73,9 +73,10 @@ impl Bed {
         let metrics = Arc::new(Metrics::default());
         let (client, in_operator) = (self.client.clone(), Arc::clone(&metrics));
         let unlisted = watch::Sender::default();
-        let in_task = unlisted.clone();
+        let world = World::watch(&client, &unlisted);
+        let listed = unlisted.subscribe();
         let task = tokio::spawn(async move {
-            controller::run(client, &config("one"), in_operator, &in_task, stopped).await;
+            controller::run(client, &config("one"), in_operator, world, listed, stopped).await;
         });
         Operator { metrics, unlisted, stop, task }
     }

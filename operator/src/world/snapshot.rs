@@ -1,6 +1,9 @@
 //! A platform's objects at one instant.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use taskplatform_blueprint::{Component, Kind};
 
@@ -13,6 +16,7 @@ pub(super) type Objects = BTreeMap<(Watched, Box<str>), Arc<Child>>;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
     pub(super) objects: Arc<Objects>,
+    pub(super) lost_nodes: Arc<BTreeSet<String>>,
 }
 
 impl Snapshot {
@@ -35,6 +39,11 @@ impl Snapshot {
     pub(crate) fn pods(&self, component: Component) -> impl Iterator<Item = &Arc<Child>> {
         let pods = self.all().filter(|(watched, _)| *watched == Watched::Pod).map(|(_, pod)| pod);
         pods.filter(move |pod| pod.component == Some(component))
+    }
+
+    /// The nodes on which nothing answers (see `silence.rs`).
+    pub(crate) fn lost_nodes(&self) -> &BTreeSet<String> {
+        &self.lost_nodes
     }
 
     /// What the API server answered last to a StatefulSet that wanted to make a pod.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use futures::{Stream, StreamExt, TryStreamExt, channel::mpsc};
@@ -26,36 +26,33 @@ pub(crate) type Place = (String, String);
 /// Names each platform one of whose objects has changed.
 pub(crate) type Changes = mpsc::UnboundedSender<ObjectRef<Found>>;
 
-/// The objects of all platforms, as the API server has them.
+/// The objects of all platforms, as the API server has them, and the nodes that are lost, before it knows.
 #[derive(Default)]
 pub(crate) struct World {
     places: Mutex<HashMap<Place, Arc<Objects>>>,
+    lost_nodes: watch::Sender<Arc<BTreeSet<String>>>,
+    /// Of no use to a replica that does not lead.
+    changes: OnceLock<Changes>,
 }
 
 impl World {
-    /// Watches everything that platforms are made of. Resolves once every kind has been listed that it cannot do without; `unlisted` names those that are not yet.
-    pub(crate) async fn watch(
-        client: &Client,
-        unlisted: &watch::Sender<BTreeSet<Watched>>,
-    ) -> (Arc<Self>, Changes, impl Stream<Item = ObjectRef<Found>> + Send + 'static) {
+    /// Watches everything that platforms are made of. `unlisted` names the kinds that it cannot do without and that are not listed yet.
+    pub(crate) fn watch(client: &Client, unlisted: &watch::Sender<BTreeSet<Watched>>) -> Arc<Self> {
         let world = Arc::new(Self::default());
-        let (sender, changed) = mpsc::unbounded();
         unlisted.send_replace(Watched::all().filter(|watched| !watched.is_optional()).collect());
         for watched in Watched::all() {
-            let follow = Arc::clone(&world).follow(client.clone(), watched, sender.clone(), unlisted.clone());
-            tokio::spawn(follow);
+            tokio::spawn(Arc::clone(&world).follow(client.clone(), watched, unlisted.clone()));
         }
-        let _ = unlisted.subscribe().wait_for(BTreeSet::is_empty).await;
-        (world, sender, changed)
+        world
     }
 
-    async fn follow(
-        self: Arc<Self>,
-        client: Client,
-        watched: Watched,
-        changed: Changes,
-        unlisted: watch::Sender<BTreeSet<Watched>>,
-    ) {
+    /// The platforms whose objects change from now on, to be asked for once.
+    pub(crate) fn changes(&self) -> (Changes, impl Stream<Item = ObjectRef<Found>> + Send + 'static) {
+        let (sender, changed) = mpsc::unbounded();
+        (self.changes.get_or_init(|| sender).clone(), changed)
+    }
+
+    async fn follow(self: Arc<Self>, client: Client, watched: Watched, unlisted: watch::Sender<BTreeSet<Watched>>) {
         let resource = watched.api_resource();
         let api: Api<DynamicObject> = Api::all_with(client, &resource);
         let mut events = watcher(api, watched.config()).default_backoff().boxed();
@@ -88,7 +85,8 @@ impl World {
                 }
             };
             if let Some((namespace, name)) = touched
-                && changed.unbounded_send(ObjectRef::new(&name).within(&namespace)).is_err()
+                && let Some(changes) = self.changes.get()
+                && changes.unbounded_send(ObjectRef::new(&name).within(&namespace)).is_err()
             {
                 return;
             }
@@ -98,7 +96,35 @@ impl World {
     /// What is known of a platform now.
     pub(crate) fn snapshot(&self, namespace: &str, name: &str) -> Snapshot {
         let objects = lock(&self.places).get(&(namespace.to_owned(), name.to_owned())).cloned();
-        Snapshot { objects: objects.unwrap_or_default() }
+        Snapshot { objects: objects.unwrap_or_default(), lost_nodes: Arc::clone(&self.lost_nodes.borrow()) }
+    }
+
+    /// Notes on which nodes nothing answers, where that has changed.
+    pub(crate) fn note_lost(&self, nodes: BTreeSet<String>) {
+        self.lost_nodes.send_if_modified(|known| {
+            let is_news = **known != nodes;
+            *known = Arc::new(nodes);
+            is_news
+        });
+    }
+
+    /// The nodes on which nothing answers, as they change.
+    pub(crate) fn lost_nodes(&self) -> watch::Receiver<Arc<BTreeSet<String>>> {
+        self.lost_nodes.subscribe()
+    }
+
+    /// Has a lap go round for each platform with a pod on the node.
+    pub(crate) fn touch(&self, node: &str) {
+        let Some(changes) = self.changes.get() else { return };
+        for ((namespace, name), objects) in lock(&self.places).iter() {
+            let is_there = |((watched, _), child): (&(Watched, Box<str>), &Arc<Child>)| {
+                *watched == Watched::Pod && child.node() == Some(node)
+            };
+            if objects.iter().any(is_there) {
+                // Nobody listens any more where the operator ends.
+                let _ = changes.unbounded_send(ObjectRef::new(name).within(namespace));
+            }
+        }
     }
 
     /// The pods of all platforms, each with its namespace.

@@ -72,7 +72,7 @@ pub(super) fn no_quorum(platform: &Draft, cluster: RedisCluster, nodes: &Nodes) 
         Code::NoQuorum,
         &format!("spec.{component}.shards"),
         format!(
-            "{masters} masters on {nodes} nodes: when the node of {together} of them is lost, the others are no majority and elect no new masters"
+            "{masters} masters on {nodes} nodes: when the node of {together} of them is lost, the others are no majority, elect no new masters, and wait for the operator to name them"
         ),
         "use at least 3 nodes, or more shards than nodes can hold half of",
     ))

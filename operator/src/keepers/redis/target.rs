@@ -20,6 +20,8 @@ pub(crate) struct Member {
     pub(crate) address: SocketAddr,
     /// The Kubernetes node that the pod runs on.
     pub(crate) node: Option<String>,
+    /// Nothing on that node answers any more.
+    pub(crate) is_lost: bool,
 }
 
 /// What the cluster should be. Its pods are the ordinals from 0; a pod beyond them is about to go.

@@ -107,6 +107,13 @@ impl<'a> Cluster<'a> {
         self.without_address(pods).is_empty() && self.topology.members.iter().all(|observed| observed.view.is_ok())
     }
 
+    /// The same, but for the pods on Kubernetes nodes that are lost: users cannot reach them either.
+    pub(super) fn all_answer_that_can(&self) -> bool {
+        let pods = self.topology.pods.max(self.size());
+        let answers = |observed: &Observed| observed.view.is_ok() || observed.member.is_lost;
+        self.without_address(pods).is_empty() && self.topology.members.iter().all(answers)
+    }
+
     /// The ordinals below `pods` whose pods are not there now.
     fn without_address(&self, pods: u32) -> Vec<u32> {
         let present: BTreeSet<u32> = self.topology.members.iter().map(|observed| observed.ordinal).collect();

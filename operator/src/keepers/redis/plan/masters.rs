@@ -10,11 +10,12 @@ use super::{
 use crate::keepers::redis::placement::{self, Place};
 
 /// A dead master's replica takes its place. Redis elects it while a majority of the masters lives; without one, nobody
-/// would, and once the master's pod provably runs as another node the operator decides.
+/// would, and once the master's pod provably runs as another node, or is on a Kubernetes node that is lost, the operator decides.
 pub(super) fn replace_dead_masters(cluster: &Cluster<'_>) -> Option<Plan> {
     let living = cluster.owners().len();
     let dead = cluster.dead_owners();
     let masters = living + dead.len();
+    let mut heirs = Vec::new();
     for (id, slots) in &dead {
         let candidates = cluster.reachable().filter(|(_, _, view)| view.master() == Some(*id));
         // Where one has to lose what it lags behind, it is the one that lags least.
@@ -26,17 +27,19 @@ pub(super) fn replace_dead_masters(cluster: &Cluster<'_>) -> Option<Plan> {
         if living > masters / 2 || cluster.all_answer() && view.replication.link_up {
             return wait(format!("{} is about to take over slots {slots}, whose master failed", cluster.pod(replica)));
         }
-        if cluster.all_answer() {
-            return act(
-                vec![Step::TakeOver { replica }],
-                format!(
-                    "{} takes over slots {slots}: their master is gone, and so is the majority that could elect a new one",
-                    cluster.pod(replica)
-                ),
-            );
-        }
+        heirs.push((replica, slots));
     }
-    None
+    if !cluster.all_answer_that_can() {
+        return None;
+    }
+    let told: Vec<String> = heirs.iter().map(|(heir, slots)| format!("{} slots {slots}", cluster.pod(*heir))).collect();
+    act(
+        heirs.into_iter().map(|(replica, _)| Step::TakeOver { replica }).collect(),
+        format!(
+            "{}: taken over, since the masters are gone, and so is the majority that could elect new ones",
+            told.join(", ")
+        ),
+    )
 }
 
 /// The masters that the target asks for: those that serve slots, and empty ones for the shards that are still to come.

@@ -175,3 +175,39 @@ async fn the_images_scripts_hand_over_and_tell_readiness() {
     assert!(servers.script(replica, "redis-ready").0);
     assert_eq!(servers.lost_keys(100).await, Vec::<usize>::new());
 }
+
+#[tokio::test]
+async fn a_lost_node_that_held_most_masters_is_not_waited_for() {
+    if no_redis() {
+        return;
+    }
+    let servers = Servers::start(6, 2).await;
+    let (health, _) = servers.heal(&THREE).await;
+    servers.write_keys(200).await;
+    let on_node = |node: usize| masters(&health).into_iter().filter(|master| master % 2 == node).count();
+    let node = usize::from(on_node(1) > on_node(0));
+    assert_eq!(on_node(node), 2, "{health:#?}");
+    let lost: Vec<usize> = (0..6).filter(|pod| pod % 2 == node).collect();
+    for pod in &lost {
+        servers.signal(*pod, "STOP");
+    }
+    let mut pods = servers.pods();
+    let start = Instant::now();
+    let health = reconcile(&mut connections(PASSWORD), &pods, &THREE).await.expect("reconciled");
+    assert!(health.slots_assigned < 16384, "nobody says that the node is lost: {health:#?}");
+    for pod in &lost {
+        pods.members[*pod].is_lost = true;
+    }
+    eventually("the replicas serve", Duration::from_secs(30), async || {
+        let health = reconcile(&mut connections(PASSWORD), &pods, &THREE).await.expect("reconciled");
+        health.slots_assigned == 16384
+    })
+    .await;
+    println!("two of three masters' node lost: served after {:.1?}", start.elapsed());
+    for pod in &lost {
+        servers.signal(*pod, "CONT");
+    }
+    let (health, _) = servers.heal(&THREE).await;
+    assert_shape(&health, &THREE);
+    assert_eq!(servers.lost_keys(200).await, Vec::<usize>::new());
+}

@@ -75,6 +75,7 @@ impl Model {
             pod: format!("redis-{ordinal}"),
             address: address(ordinal),
             node: Some(format!("worker-{}", node.worker)),
+            is_lost: false,
         };
         let open = node.importing.iter().map(|(slot, other)| OpenSlot {
             slot: *slot,

@@ -218,6 +218,7 @@ impl Servers {
             pod: format!("tasks-cache-{ordinal}"),
             address: server.address,
             node: Some(server.node.clone()),
+            is_lost: false,
         });
         Pods { count: u32::try_from(self.pods.len()).expect("a few"), members: members.collect() }
     }
