@@ -24,7 +24,7 @@ use super::read;
 use crate::{
     describe,
     metrics::Eviction,
-    world::{EVICTED, OwnerKind, owners},
+    world::{EVICTED, OwnerKind, owners, takes_pods},
 };
 
 /// The API server gives up after five seconds.
@@ -133,14 +133,8 @@ fn decide(pod: &Pod, platform: Option<&TaskPlatform>, node: Option<&Node>, now: 
         // On no node: it cannot be the one that was to leave one.
         return Decision::IsGone;
     };
-    let is_drained = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false)
-        || node
-            .spec
-            .iter()
-            .flat_map(|spec| spec.taints.iter().flatten())
-            .any(|taint| taint.effect != "PreferNoSchedule");
     let made = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    if !is_drained {
+    if takes_pods(node) {
         // Nothing is done then: nobody who can only reach this webhook, and asks in the API server's stead, has a pod go that need not.
         let is_new = made.is_some_and(|made| now.duration_since(made).unsigned_abs() < NEW);
         return if is_new { Decision::IsGone } else { Decision::Leave };

@@ -10,6 +10,7 @@ pub(crate) mod redis;
 mod redis_cluster;
 mod rollout;
 pub(crate) mod rotation;
+mod spread;
 mod superuser;
 mod switchover;
 
@@ -68,6 +69,7 @@ impl Brief {
             || self.is_applied != before.is_applied
             || self.credentials != before.credentials
             || self.platform.switchover() != before.platform.switchover()
+            || self.snapshot.lost_nodes() != before.snapshot.lost_nodes()
             || self.pods().ne(before.pods())
             || self.templates().ne(before.templates())
     }
@@ -118,12 +120,14 @@ pub(crate) struct Observed {
     pub(crate) rollout: Last<Option<Step>>,
     /// The step at which passwords change, while they do.
     pub(crate) rotation: Last<rotation::Step>,
+    /// Pods that could not be moved apart.
+    pub(crate) spread: Last<()>,
 }
 
 impl Observed {
     /// Whether every keeper has looked.
     pub(crate) const fn is_complete(&self) -> bool {
-        let Self { database, poolers, cache, sessions, gateway, rollout: _, rotation: _ } = self;
+        let Self { database, poolers, cache, sessions, gateway, rollout: _, rotation: _, spread: _ } = self;
         database.is_some() && poolers.is_some() && cache.is_some() && sessions.is_some() && gateway.is_some()
     }
 }
@@ -171,7 +175,7 @@ pub(crate) struct Keepers {
     changes: Changes,
     http: Http,
     leads_since: Instant,
-    limits: [Arc<Semaphore>; 7],
+    limits: [Arc<Semaphore>; 8],
     client: Client,
     tended: Mutex<HashMap<String, Tended>>,
 }
@@ -230,7 +234,7 @@ impl Keepers {
     }
 
     fn begin(&self, brief: Brief) -> Tended {
-        let [database, pooler, cache, sessions, gateway, rollout, rotation] = &self.limits;
+        let [database, pooler, cache, sessions, gateway, rollout, rotation, spread] = &self.limits;
         let (brief, observed) = (watch::Sender::new(Arc::new(brief)), Arc::default());
         let mut loops = JoinSet::new();
         let begin = |limit: &Arc<Semaphore>| Tending {
@@ -249,6 +253,7 @@ impl Keepers {
         loops.spawn(begin(rollout).keep(rolling, |all| &mut all.rollout));
         let rotating = rotation::Rotation::new(self.client.clone(), self.http.clone());
         loops.spawn(begin(rotation).keep(rotating, |all| &mut all.rotation));
+        loops.spawn(begin(spread).keep(spread::Spread::new(self.client.clone()), |all| &mut all.spread));
         Tended { brief, observed, _loops: loops }
     }
 }

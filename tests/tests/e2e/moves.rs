@@ -31,6 +31,18 @@ async fn the_primarys_node_is_drained_and_nothing_acknowledged_is_lost() -> Resu
         // Whatever has happened, the tests that follow need the node.
         kubectl(&["uncordon", &node, "--request-timeout=30s"]).await?;
         drained?;
+        platform.settled().await?;
+        // Nobody but the operator sees to that.
+        eventually("the pods without state stand apart again", 120, async || {
+            for component in ["api", "gateway", "pooler"] {
+                let pods = platform.pods(component).await?;
+                let nodes: BTreeSet<_> =
+                    pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref()).collect();
+                ensure!(pods.len() < 2 || nodes.len() > 1, "all of {component} are on {nodes:?}");
+            }
+            Ok(())
+        })
+        .await?;
         platform.settled().await
     })
     .await
