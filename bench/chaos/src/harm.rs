@@ -120,7 +120,8 @@ impl Harm {
         if matches!(self, Self::Frozen(_) | Self::Killed(_) | Self::CutOff(_)) {
             sleep(AWAY).await;
         }
-        match self {
+        // Where that fails, it is tried again when this is dropped.
+        match &*self {
             Self::Nothing => return Ok(false),
             Self::Rolls => target.settled().await?,
             Self::Drained(node) => {
@@ -134,7 +135,8 @@ impl Harm {
             }
             Self::CutOff(node) => network(node, "-D").await?,
         }
-        *self = Self::Nothing;
+        // It is undone: what is left is not to be dropped.
+        std::mem::forget(std::mem::take(self));
         Ok(true)
     }
 }

@@ -37,12 +37,17 @@ impl Target {
         eventually("everything is as it should be", 300, async || {
             let api: Api<TaskPlatform> = Api::namespaced(self.client.clone(), &self.namespace);
             let status = api.get(&self.name).await?.status.context("no status")?;
-            for (type_, wanted) in
-                [("Ready", "True"), ("Reconciling", "False"), ("DatabaseReady", "True"), ("PoolerReady", "True")]
-            {
+            for (type_, wanted) in [
+                ("Ready", "True"),
+                ("Reconciling", "False"),
+                ("DatabaseReady", "True"),
+                ("PoolerReady", "True"),
+                ("DatabaseDurable", "True"),
+            ] {
                 let condition = status.conditions.iter().find(|condition| condition.type_ == type_);
                 let condition = condition.with_context(|| format!("no condition {type_}"))?;
                 ensure!(condition.status == wanted, "{type_}: {}", condition.message);
+                ensure!(condition.reason != "OneNode", "{type_}: {}", condition.message);
             }
             for pod in self.pods_of("").await? {
                 let ready = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
