@@ -103,15 +103,17 @@ impl<'a> Cluster<'a> {
     /// Every pod answers, those that are to go included. Only then is a node that none of them is provably gone, since a
     /// StatefulSet never runs a pod twice.
     pub(super) fn all_answer(&self) -> bool {
-        let pods = self.topology.pods.max(self.size());
-        self.without_address(pods).is_empty() && self.topology.members.iter().all(|observed| observed.view.is_ok())
+        self.all_are(|observed| observed.view.is_ok())
     }
 
-    /// The same, but for the pods on Kubernetes nodes that are lost: users cannot reach them either.
+    /// The same, but for the pods on Kubernetes nodes that are lost.
     pub(super) fn all_answer_that_can(&self) -> bool {
+        self.all_are(|observed| observed.view.is_ok() || observed.member.is_lost)
+    }
+
+    fn all_are(&self, is_such: impl Fn(&Observed) -> bool) -> bool {
         let pods = self.topology.pods.max(self.size());
-        let answers = |observed: &Observed| observed.view.is_ok() || observed.member.is_lost;
-        self.without_address(pods).is_empty() && self.topology.members.iter().all(answers)
+        self.without_address(pods).is_empty() && self.topology.members.iter().all(is_such)
     }
 
     /// The ordinals below `pods` whose pods are not there now.
