@@ -112,10 +112,15 @@ async fn instances_stay_when_the_whole_is_replaced_and_are_never_none() -> Resul
             Ok(())
         })
         .await?;
-        let mut whole = platform.api().get(platform.name).await?;
-        whole.spec.api.replicas = None;
-        whole.metadata.managed_fields = None;
-        platform.api().replace(platform.name, &PostParams::default(), &whole).await?;
+        // Whoever replaces an object that has changed since, be it in its status, is refused and begins anew.
+        eventually("the whole is replaced", 30, async || {
+            let mut whole = platform.api().get(platform.name).await?;
+            whole.spec.api.replicas = None;
+            whole.metadata.managed_fields = None;
+            platform.api().replace(platform.name, &PostParams::default(), &whole).await?;
+            Ok(())
+        })
+        .await?;
         eventually("the number is written again", 30, async || {
             let written = platform.api().get(platform.name).await?.spec.api.replicas;
             ensure!(written.is_some_and(|written| written.get() == 4), "{written:?}");
