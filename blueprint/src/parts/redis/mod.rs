@@ -266,11 +266,13 @@ fn container(platform: &Platform, facts: &Facts, cluster: RedisCluster) -> Value
         "args": ["/etc/redis/redis.conf", "--cluster-announce-ip", "$(POD_IP)"],
         "env": [pod::field_env("POD_IP", "status.podIP")],
         "ports": cluster.endpoints().iter().map(Endpoint::container_port).collect::<Vec<_>>(),
-        "startupProbe": {"tcpSocket": {"port": "redis"}, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 300},
-        "readinessProbe": {"exec": {"command": ["redis-ready"]}, "periodSeconds": 5, "timeoutSeconds": 5},
+        // Whether it serves its part of the cluster is asked only until it does, for as long as a day: the operator sees what becomes of it, and
+        // to run a command takes some 140 ms of CPU, which adds up to half a core where twelve pods do so every few seconds.
+        "startupProbe": {"exec": {"command": ["redis-ready"]}, "periodSeconds": 3, "timeoutSeconds": 5, "failureThreshold": 28_800},
+        "readinessProbe": {"tcpSocket": {"port": "redis"}, "periodSeconds": 5, "timeoutSeconds": 2},
         // The kernel would accept connections for a Redis that hangs; any answer will do, were it that it loads its data. Redis 8.0 was
         // seen to turn in a circle for ever over a packet of another node (clusterProcessPingExtensions).
-        "livenessProbe": {"exec": {"command": ["timeout", "4", "redis-cli", "PING"]}, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 4},
+        "livenessProbe": {"exec": {"command": ["timeout", "4", "redis-cli", "PING"]}, "periodSeconds": 30, "timeoutSeconds": 5, "failureThreshold": 3},
         // A master hands over before it stops.
         "lifecycle": {"preStop": {"exec": {"command": ["redis-pre-stop"]}}},
         "resources": pod::resources(cluster.unit(platform).resources),
