@@ -201,8 +201,8 @@ pub struct DatabaseStatus {
     pub timeline: Option<i64>,
     /// Replicas that stream from the primary.
     pub streaming_replicas: i32,
-    /// The last change of the primary.
-    pub last_failover: Option<Failover>,
+    /// The last ten changes of the primary, wanted or not; the last of all is the last here.
+    pub failovers: Vec<Failover>,
     /// The members as Patroni sees them.
     pub members: Vec<DatabaseMember>,
 }
@@ -215,6 +215,31 @@ pub struct Failover {
     pub time: String,
     /// The pod of the new primary.
     pub primary: String,
+    /// The pod of the primary before; empty where it is not known any more.
+    pub former: String,
+    /// Why, as far as is known.
+    pub cause: FailoverCause,
+    /// The timeline of the new primary.
+    pub timeline: i64,
+    /// For how long nobody led, as the poolers saw it: from the last answer of the former primary to the first of the new one. Absent where
+    /// none of them has seen it.
+    pub unled_milliseconds: Option<i64>,
+}
+
+/// Why the primary has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FailoverCause {
+    /// Nobody saw it.
+    #[default]
+    Unknown,
+    /// It was wanted, by a person or the operator.
+    Switchover,
+    /// The former primary's pod was deleted.
+    PodReplaced,
+    /// The former primary's container has ended.
+    ContainerEnded,
+    /// Nothing on the former primary's node answered.
+    NodeLost,
 }
 
 /// A member of the PostgreSQL cluster.

@@ -8,11 +8,19 @@
 
 mod console;
 mod members;
+mod moves;
 mod patroni;
 mod relay;
+mod server;
 mod targets;
 
-use std::{net::Ipv4Addr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use clap::Parser;
 use tokio::{
@@ -22,6 +30,7 @@ use tokio::{
 };
 use tracing::{error, info};
 
+use moves::Moves;
 use relay::Relay;
 use targets::{Pool, Targets};
 
@@ -59,6 +68,9 @@ struct Arguments {
     /// How many seconds a pause of PgBouncer may last, whoever ordered it.
     #[arg(long, default_value_t = 15)]
     longest_pause: u64,
+    /// The port of `/moves` and `/metrics`.
+    #[arg(long, default_value_t = 6433)]
+    listen: u16,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -80,16 +92,23 @@ async fn run(arguments: Arguments) -> std::io::Result<()> {
     let (publish, targets) = watch::channel(Targets::default());
     let primary = listen(arguments.primary, Pool::Primary, &targets).await?;
     let replicas = listen(arguments.replicas, Pool::Replicas, &targets).await?;
+    let moves = Arc::new(Mutex::new(Moves::default()));
+    let server = server::listen(arguments.listen).await?;
+    let is_paused = watch::Sender::new(false);
+    let paused = is_paused.subscribe();
     let console = console::Console {
         folder: arguments.pgbouncer,
         port: arguments.pgbouncer_port,
         login_retry: Duration::try_from_secs_f64(arguments.login_retry).map_err(std::io::Error::other)?,
         longest_pause: Duration::from_secs(arguments.longest_pause),
+        is_paused,
     };
     let members = members::Members::new(
         arguments.members,
         patroni::Ports { postgresql: arguments.postgresql, patroni: arguments.patroni },
         arguments.most_lag,
+        Arc::clone(&moves),
+        paused,
     );
     info!("the router starts");
     tokio::select! {
@@ -97,6 +116,7 @@ async fn run(arguments: Arguments) -> std::io::Result<()> {
         () = console.look_after(targets) => {}
         () = primary.serve() => {}
         () = replicas.serve() => {}
+        () = server::serve(server, moves) => {}
         _ = interrupt.recv() => info!("the router has stopped"),
         _ = terminate.recv() => info!("the router has stopped"),
     }

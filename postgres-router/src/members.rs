@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -15,6 +16,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
+    moves::Moves,
     patroni::{self, Ports, Sight},
     targets::{Member, Targets},
 };
@@ -41,6 +43,8 @@ pub(crate) struct Members {
     ports: Ports,
     most_lag: u64,
     known: BTreeMap<SocketAddr, Known>,
+    moves: Arc<Mutex<Moves>>,
+    is_paused: watch::Receiver<bool>,
 }
 
 struct Known {
@@ -55,8 +59,15 @@ impl Drop for Known {
 }
 
 impl Members {
-    pub(crate) fn new(name: String, ports: Ports, most_lag: u64) -> Self {
-        Self { name, ports, most_lag, known: BTreeMap::new() }
+    /// `moves` are noted, with whether PgBouncer was paused for them.
+    pub(crate) fn new(
+        name: String,
+        ports: Ports,
+        most_lag: u64,
+        moves: Arc<Mutex<Moves>>,
+        is_paused: watch::Receiver<bool>,
+    ) -> Self {
+        Self { name, ports, most_lag, known: BTreeMap::new(), moves, is_paused }
     }
 
     /// Asks all members for ever, and publishes where connections may go.
@@ -89,6 +100,9 @@ impl Members {
 
     fn note(&mut self, address: SocketAddr, sight: Option<Sight>) {
         let Some(known) = self.known.get_mut(&address) else { return };
+        if let Some(Sight::Leads { timeline, .. }) = sight {
+            self.moves.lock().unwrap_or_else(PoisonError::into_inner).led(timeline, *self.is_paused.borrow());
+        }
         match sight {
             Some(sight) => known.member = Member { address, sight, misses: 0 },
             None => known.member.misses = known.member.misses.saturating_add(1),

@@ -41,6 +41,16 @@ impl Endpoint {
         login: Some(Login { user: "pgbouncer", password: "pooler-password", alternates: true }),
         ..Self::POOLER
     };
+
+    /// What the router beside PgBouncer has seen.
+    pub const ROUTER: Self = Self {
+        component: Component::POOLER,
+        name: "router",
+        port: 6433,
+        service: "",
+        open_to: &[Outsider::Cluster],
+        login: None,
+    };
 }
 
 /// PgBouncer's users.
@@ -94,7 +104,7 @@ impl Part for Pooler {
     }
 
     fn endpoints(&self) -> &'static [Endpoint] {
-        &[Endpoint::POOLER, Endpoint::POOLER_CONSOLE]
+        &[Endpoint::POOLER, Endpoint::POOLER_CONSOLE, Endpoint::ROUTER]
     }
 
     fn calls(&self) -> &'static [Endpoint] {
@@ -172,7 +182,7 @@ fn deployment(platform: &Platform, facts: &Facts, configuration: &Value) -> Obje
     pod::deployment(platform, &unit, &1.into(), template)
 }
 
-/// It answers on loopback alone, so that no probe reaches it; where it ends, it is started again.
+/// It relays on loopback alone, so that no probe tells whether it does; where it ends, it is started again.
 fn router(platform: &Platform, facts: &Facts, takes: Resources) -> Value {
     let spec = platform.spec();
     json!({
@@ -189,7 +199,9 @@ fn router(platform: &Platform, facts: &Facts, takes: Resources) -> Value {
             format!("--pgbouncer-port={}", Endpoint::POOLER_CONSOLE.port),
             format!("--login-retry={}", seconds(spec.pooler.server_login_retry)),
             format!("--longest-pause={LONGEST_PAUSE}"),
+            format!("--listen={}", Endpoint::ROUTER.port),
         ],
+        "ports": [Endpoint::ROUTER.container_port()],
         "resources": pod::resources(takes),
         "securityContext": pod::security_context(),
         // PgBouncer's socket is there.

@@ -148,7 +148,10 @@ fn list(rows: &[&Map<String, Value>], now: Timestamp) -> String {
     let mut lines: Vec<Vec<String>> = (0..height).map(line).collect();
     for row in rows {
         let cell = |name: &&String| match row.get(*name) {
-            Some(value) if !is_empty(value) => figure(name, value, now),
+            Some(value) if !is_empty(value) => match value.as_str().and_then(|text| text.parse::<Timestamp>().ok()) {
+                Some(time) => format!("{} ago", age(time, now)),
+                None => figure(name, value, now),
+            },
             _ => "-".to_owned(),
         };
         lines.push(columns.iter().map(cell).collect());
@@ -168,7 +171,7 @@ fn label(name: &str) -> String {
     words(UNITS.iter().find_map(|unit| name.strip_suffix(unit)).unwrap_or(name))
 }
 
-/// `lastFailover` in words.
+/// `streamingReplicas` in words.
 fn words(name: &str) -> String {
     let mut text = String::new();
     for letter in name.chars() {
@@ -248,7 +251,9 @@ mod tests {
                 ],
                 "database": {
                     "ready": "2/2", "primary": "tasks-database-1", "timeline": 2, "streamingReplicas": 1,
-                    "lastFailover": {"time": "2026-01-02T02:04:05Z", "primary": "tasks-database-1"},
+                    "failovers": [
+                        {"time": "2026-01-02T02:04:05Z", "primary": "tasks-database-1", "former": "tasks-database-0", "cause": "Switchover", "timeline": 2, "unledMilliseconds": 812},
+                    ],
                     "members": [
                         {"pod": "tasks-database-0", "role": "replica", "state": "streaming", "timeline": 2, "lagBytes": 1_572_864},
                         {"pod": "tasks-database-1", "role": "primary", "state": "running", "timeline": 2, "lagBytes": null},
@@ -295,8 +300,9 @@ tasks in namespace team: serves, but with trouble: messaging
   available
   queued messages 7
 ✓ database 2/2
-  last failover primary tasks-database-1, time 60m ago (2026-01-02T02:04:05Z),
   primary tasks-database-1, streaming replicas 1, timeline 2
+  CAUSE       FORMER            PRIMARY           TIME     TIMELINE   UNLED
+  Switchover  tasks-database-0  tasks-database-1  60m ago         2  812 ms
   POD                   LAG  ROLE     STATE      TIMELINE
   tasks-database-0  1.5 MiB  replica  streaming         2
   tasks-database-1        -  primary  running           2

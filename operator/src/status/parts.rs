@@ -3,7 +3,7 @@
 use serde_json::Value;
 use taskplatform_blueprint::{Band, Component, Kind, Platform, bands, selector};
 use taskplatform_crds::{
-    AutoscalerStatus, DatabaseMember, DatabaseStatus, Failover, PoolerInstance, PoolerStatus, RedisNode, RedisStatus,
+    AutoscalerStatus, DatabaseMember, DatabaseStatus, PoolerInstance, PoolerStatus, RedisNode, RedisStatus,
     ScalingMetric, ServiceType,
 };
 
@@ -31,10 +31,7 @@ pub(super) fn database(
         primary: primary.map(|primary| primary.pod.clone()).unwrap_or_default(),
         timeline: primary.and_then(|primary| primary.timeline),
         streaming_replicas: count(cluster.streaming(most_lag)),
-        last_failover: cluster
-            .last_failover
-            .as_ref()
-            .map(|last| Failover { time: last.time.clone(), primary: last.primary.clone() }),
+        failovers: cluster.failovers.clone(),
         members: cluster.members.iter().map(member).collect(),
     }
 }

@@ -1,6 +1,9 @@
 //! Writes the status where it has changed, and tells of what has.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use kube::{
     Api, Client,
@@ -9,7 +12,7 @@ use kube::{
 };
 use serde_json::json;
 use taskplatform_blueprint::{Draft, MANAGED_BY};
-use taskplatform_crds::TaskPlatformStatus;
+use taskplatform_crds::{Failover, FailoverCause, TaskPlatformStatus};
 use tracing::{info, warn};
 
 use super::is_true;
@@ -49,7 +52,7 @@ impl Reporter {
         if draft.status() == Some(status) || !self.write(draft, status).await? {
             return Ok(());
         }
-        for event in transitions(draft.status(), status) {
+        for event in transitions(draft.status(), status).into_iter().chain(failovers(draft.status(), status)) {
             info!(
                 platform = draft.name(),
                 namespace = draft.namespace(),
@@ -81,6 +84,36 @@ impl Reporter {
             Err(kube::Error::Api(answer)) if answer.is_invalid() && answer.message.contains("test") => Ok(false),
             Err(error) => Err(Error(Box::new(error))),
         }
+    }
+}
+
+/// An event for each change of the primary of which it has become known for how long nobody led.
+fn failovers(before: Option<&TaskPlatformStatus>, after: &TaskPlatformStatus) -> Vec<Event> {
+    let known = |status: &TaskPlatformStatus| -> BTreeSet<i64> {
+        explored(status).map(|(failover, _)| failover.timeline).collect()
+    };
+    let known = before.map(known).unwrap_or_default();
+    explored(after)
+        .filter(|(failover, _)| !known.contains(&failover.timeline))
+        .map(|(of, unled)| failover(of, unled))
+        .collect()
+}
+
+fn explored(status: &TaskPlatformStatus) -> impl Iterator<Item = (&Failover, i64)> {
+    let all = status.database.iter().flat_map(|database| &database.failovers);
+    all.filter_map(|failover| Some((failover, failover.unled_milliseconds?)))
+}
+
+fn failover(Failover { primary, former, cause, timeline, .. }: &Failover, unled: i64) -> Event {
+    let is_wanted = *cause == FailoverCause::Switchover;
+    Event {
+        type_: if is_wanted { EventType::Normal } else { EventType::Warning },
+        reason: if is_wanted { "Switchover" } else { "Failover" }.into(),
+        note: Some(format!(
+            "{primary} leads in place of {former}, on timeline {timeline}. Cause: {cause:?}. Nobody led for {unled} ms."
+        )),
+        action: "Reconcile".into(),
+        secondary: None,
     }
 }
 
@@ -117,4 +150,26 @@ fn shortened(text: &str) -> String {
         return text.to_owned();
     }
     format!("{}…", &text[..text.floor_char_boundary(LONGEST_NOTE - '…'.len_utf8())])
+}
+
+#[cfg(test)]
+mod tests {
+    use taskplatform_crds::DatabaseStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_failover_is_told_once_and_not_before_it_is_known_for_how_long_nobody_led() {
+        let with = |unled_milliseconds| {
+            let failover = Failover { timeline: 2, unled_milliseconds, ..Failover::default() };
+            let database = DatabaseStatus { failovers: vec![failover], ..DatabaseStatus::default() };
+            TaskPlatformStatus { database: Some(database), ..TaskPlatformStatus::default() }
+        };
+        let (seen, explored) = (with(None), with(Some(812)));
+        assert!(failovers(None, &seen).is_empty());
+        let [event] = &failovers(Some(&seen), &explored)[..] else { panic!("one event") };
+        let note = event.note.as_ref().unwrap();
+        assert!(note.ends_with("Nobody led for 812 ms."), "{note}");
+        assert!(failovers(Some(&explored), &explored).is_empty());
+    }
 }

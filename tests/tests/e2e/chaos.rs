@@ -28,12 +28,14 @@ async fn a_lost_primary_is_replaced_and_nothing_acknowledged_is_lost() -> Result
     let _turn = turn().await;
     explained("e2e", async {
         let platform = shared_platform().await?;
+        let before = platform.primary().await?;
         write_meanwhile(async |writes| replace_primary(&platform, writes).await).await?;
         platform.settled().await?;
         eventually("the failover is told", 30, async || {
             let status = platform.api().get(platform.name).await?.status;
             let database = status.and_then(|status| status.database).context("no status")?;
-            let told = database.last_failover.context("no failover")?;
+            let told = database.failovers.last().context("no failover")?;
+            ensure!(told.former == before && told.unled_milliseconds.is_some(), "{told:?}");
             ensure!(told.primary == database.primary, "{told:?} is told, but the primary is {:?}", database.primary);
             Ok(())
         })

@@ -3,13 +3,16 @@
 use std::fmt;
 
 use serde_json::Value;
+use taskplatform_crds::Failover;
+
+use super::history;
 
 /// PostgreSQL as Patroni sees it.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Cluster {
     pub(crate) members: Vec<Member>,
-    /// The last change of the primary, if there was one.
-    pub(crate) last_failover: Option<Failover>,
+    /// The last changes of the primary, the last of all at the end.
+    pub(crate) failovers: Vec<Failover>,
     /// What is being done about it.
     pub(crate) doing: Vec<String>,
     /// Only a member that has everything up to the last known position may lead.
@@ -43,19 +46,11 @@ pub(crate) struct Pending {
     pub(crate) after: String,
 }
 
-/// An entry of Patroni's history.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Failover {
-    pub(crate) time: String,
-    /// The new primary's pod.
-    pub(crate) primary: String,
-}
-
 impl Cluster {
     /// Reads the answers to `GET /cluster` and `GET /history`.
     pub(crate) fn read(cluster: &Value, history: &Value) -> Self {
         let members = cluster["members"].as_array().into_iter().flatten().filter_map(Member::read).collect();
-        Self { members, last_failover: Failover::last(history), ..Self::default() }
+        Self { members, failovers: history::read(history), ..Self::default() }
     }
 
     /// The primary, if there is one that runs.
@@ -150,30 +145,11 @@ impl Pending {
     }
 }
 
-impl Failover {
-    /// The last of the entries, each of which is timeline, position, reason, time and new primary.
-    fn last(history: &Value) -> Option<Self> {
-        let entry = history.as_array()?.last()?;
-        Some(Self { time: entry[3].as_str()?.to_owned(), primary: entry[4].as_str()?.to_owned() })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn the_last_entry_of_the_history_is_the_last_failover() {
-        let history = json!([
-            [1, 50_331_808, "no recovery target specified", "2026-01-02T03:04:05.678901+00:00", "a-database-1"],
-            [2, 67_109_024, "no recovery target specified", "2026-02-03T04:05:06.789012+00:00", "a-database-0"],
-        ]);
-        let expected = Failover { time: "2026-02-03T04:05:06.789012+00:00".into(), primary: "a-database-0".into() };
-        assert_eq!(Failover::last(&history), Some(expected));
-        assert_eq!(Failover::last(&json!([])), None);
-    }
 
     #[test]
     fn a_replica_that_streams_far_behind_is_none_to_rely_on() {

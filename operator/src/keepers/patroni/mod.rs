@@ -1,6 +1,7 @@
 //! Speaks with Patroni: who leads, who follows, and the settings that all members share.
 
 mod cluster;
+mod history;
 mod plan;
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
@@ -14,6 +15,7 @@ use tracing::info;
 
 use cluster::Pending;
 pub(crate) use cluster::{Cluster, Member};
+use history::History;
 
 use super::{Brief, Keeper, Seen, pace::Mood, switchover};
 use crate::{
@@ -59,6 +61,7 @@ struct Memory {
     changed: Instant,
     /// Since when replicas run that do not follow the primary, though there is one.
     apart: HashMap<String, Instant>,
+    history: History,
 }
 
 impl Memory {
@@ -81,7 +84,7 @@ impl Memory {
 
 impl Members {
     pub(super) fn new(http: Http) -> Self {
-        Self { http, memory: Memory { changed: Instant::now(), apart: HashMap::new() } }
+        Self { http, memory: Memory { changed: Instant::now(), apart: HashMap::new(), history: History::default() } }
     }
 }
 
@@ -90,10 +93,11 @@ impl Keeper for Members {
 
     /// Asks the pods in turn until one answers, then brings the shared settings up to date. Nothing while no pod answers.
     async fn look(&mut self, brief: &Brief) -> Seen<Cluster> {
-        let (cluster, patroni) = match observe(&self.http, brief).await? {
+        let (mut cluster, patroni) = match observe(&self.http, brief).await? {
             Ok(observed) => observed,
             Err(error) => return Some(Err(error)),
         };
+        self.memory.history.complete(&mut cluster.failovers, &self.http, brief).await;
         Some(patroni.look_after(brief, cluster, &mut self.memory).await.map_err(|error| describe(&error)))
     }
 
