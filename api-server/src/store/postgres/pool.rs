@@ -116,6 +116,8 @@ fn is_refusal(answer: &DbError) -> bool {
         "query_wait_timeout",
         "cannot connect",
         "no more connections",
+        // It ends, and had the statement wait.
+        "server shutting down",
     ];
     refusals.iter().any(|refusal| answer.message().contains(refusal))
 }
