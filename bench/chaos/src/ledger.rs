@@ -56,8 +56,8 @@ enum Outcome {
     Acknowledged,
     /// The answer says that it is not stored, and to come again.
     Refused,
-    /// The connection broke, the time ran out, or the answer says that it may or may not be stored.
-    Unknown,
+    /// The connection broke, the time ran out, or the answer says that it may or may not be stored: how.
+    Unknown(String),
     /// Any other answer.
     Wrong(String),
 }
@@ -73,7 +73,7 @@ pub(crate) struct Written {
 pub(crate) struct Reconciled {
     pub(crate) acknowledged: usize,
     pub(crate) refused: usize,
-    pub(crate) unknown: usize,
+    pub(crate) unknown: Vec<String>,
     pub(crate) wrong: Vec<String>,
     /// Acknowledged, and not there.
     pub(crate) lost: usize,
@@ -90,10 +90,11 @@ impl fmt::Display for Reconciled {
         let Self { acknowledged, refused, unknown, wrong, lost, doubled, failed_but_there, sessions_lost } = self;
         write!(
             f,
-            "{acknowledged} acknowledged, {refused} refused, {unknown} unknown, {} wrong; {lost} lost, {doubled} doubled, {failed_but_there} refused but there, {sessions_lost} sessions lost",
+            "{acknowledged} acknowledged, {refused} refused, {} unknown, {} wrong; {lost} lost, {doubled} doubled, {failed_but_there} refused but there, {sessions_lost} sessions lost",
+            unknown.len(),
             wrong.len()
         )?;
-        wrong.first().map_or(Ok(()), |first| write!(f, "; {first}"))
+        unknown.iter().chain(wrong).try_for_each(|answer| write!(f, "\n    {answer}"))
     }
 }
 
@@ -163,15 +164,24 @@ impl User {
 
     async fn create(&self, title: &str) -> Outcome {
         let request = self.client.post(format!("{}/api/tasks", self.url)).bearer_auth(&self.token);
-        let Ok(response) = request.json(&json!({"title": title})).send().await else { return Outcome::Unknown };
+        let response = match request.json(&json!({"title": title})).send().await {
+            Ok(response) => response,
+            Err(error) => return Outcome::Unknown(format!("no answer: {:?}", anyhow::Error::from(error))),
+        };
         let status = response.status();
         let comes_again = response.headers().contains_key("retry-after");
-        let Ok(body) = response.text().await else { return Outcome::Unknown };
+        let body = match response.text().await {
+            Ok(body) => body,
+            Err(error) => return Outcome::Unknown(format!("half an answer: {:?}", anyhow::Error::from(error))),
+        };
+        let answer = || format!("{status} {}", body.chars().take(300).collect::<String>());
         match status {
             StatusCode::CREATED => Outcome::Acknowledged,
-            StatusCode::SERVICE_UNAVAILABLE if comes_again && body.contains("may or may not") => Outcome::Unknown,
+            StatusCode::SERVICE_UNAVAILABLE if comes_again && body.contains("may or may not") => {
+                Outcome::Unknown(answer())
+            }
             StatusCode::SERVICE_UNAVAILABLE if comes_again => Outcome::Refused,
-            _ => Outcome::Wrong(format!("{status} {}", body.chars().take(200).collect::<String>())),
+            _ => Outcome::Wrong(answer()),
         }
     }
 
@@ -212,7 +222,7 @@ impl Written {
         let mut reconciled = Reconciled {
             acknowledged: 0,
             refused: 0,
-            unknown: 0,
+            unknown: Vec::new(),
             wrong: Vec::new(),
             lost: 0,
             doubled: 0,
@@ -240,7 +250,7 @@ impl Written {
                     reconciled.refused += 1;
                     reconciled.failed_but_there += usize::from(there > 0);
                 }
-                Outcome::Unknown => reconciled.unknown += 1,
+                Outcome::Unknown(how) => reconciled.unknown.push(how),
                 Outcome::Wrong(answer) => reconciled.wrong.push(answer),
             }
         }

@@ -150,7 +150,7 @@ fn row(scenario: Scenario, runs: &[Run]) -> Row {
         seconds_without_a_write_longest: quantile(100),
         acknowledged: sum(|ledger| ledger.acknowledged),
         refused: sum(|ledger| ledger.refused),
-        unknown: sum(|ledger| ledger.unknown),
+        unknown: sum(|ledger| ledger.unknown.len()),
         wrong: sum(|ledger| ledger.wrong.len()),
         lost: sum(|ledger| ledger.lost),
         doubled: sum(|ledger| ledger.doubled),
