@@ -90,6 +90,10 @@ impl Bed {
         request(self.ports[0], "GET", path).unwrap()
     }
 
+    pub(crate) fn change(&self, method: &str, path: &str) -> Answer {
+        request(self.ports[0], method, path).unwrap()
+    }
+
     pub(crate) fn ask_as_operator(&self, path: &str) -> Answer {
         request(self.ports[2], "GET", path).unwrap()
     }

@@ -86,7 +86,7 @@ impl Instance {
         self.shared.state.store(FROZEN, Ordering::Relaxed);
     }
 
-    pub(crate) fn kill(&mut self) {
+    pub(crate) fn kill(&self) {
         self.shared.state.store(DEAD, Ordering::Relaxed);
         for connection in self.shared.connections.lock().unwrap().drain(..) {
             let _ = connection.shutdown(Shutdown::Both);

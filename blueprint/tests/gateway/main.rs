@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use bed::{Bed, eventually};
+use bed::{Answer, Bed, eventually};
 use behind::{Instance, Records};
 
 const A_SECOND: Duration = Duration::from_secs(1);
@@ -84,15 +84,35 @@ fn traffic_goes_on_without_dns_and_new_instances_are_found() {
 #[test]
 fn nobody_answers_and_somebody_again() {
     let mut bed = Bed::new(2, &json!({}));
-    bed.instances.iter_mut().for_each(Instance::kill);
-    let answer = bed.get("/api/tasks");
-    let problem: Value = serde_json::from_str(&answer.body).unwrap();
-    assert!(
-        answer.status == 503 && problem["detail"].as_str().is_some_and(|why| why.contains("try again")),
-        "{answer:?}"
-    );
+    bed.instances.iter().for_each(Instance::kill);
+    for answer in [bed.get("/api/tasks"), bed.change("POST", "/api/tasks"), bed.change("DELETE", "/api/tasks/1")] {
+        assert!(answer.status == 503 && detail(&answer).contains("try again"), "{answer:?}");
+    }
     bed.instances[1].start();
     eventually("the one that lives is asked", || bed.get("/api/tasks").body == "one");
+}
+
+#[test]
+fn a_change_whose_answer_is_lost_is_not_made_again_and_not_said_to_be_none() {
+    for method in ["POST", "PATCH", "PUT", "DELETE"] {
+        let bed = Bed::new(2, &json!({}));
+        bed.instances.iter().for_each(|instance| instance.be_slow(SOON));
+        let change = format!("{method} /api/tasks/1");
+        let got = || bed.instances.iter().filter(|instance| instance.saw(&change));
+        let answer = scope(|scope| {
+            let answer = scope.spawn(|| bed.change(method, "/api/tasks/1"));
+            eventually("an instance has got it", || got().count() == 1);
+            got().for_each(Instance::kill);
+            answer.join().unwrap()
+        });
+        assert!(answer.status == 503 && detail(&answer).contains("may or may not"), "{method}: {answer:?}");
+        assert_eq!(got().count(), 1, "{method}");
+    }
+}
+
+fn detail(answer: &Answer) -> String {
+    let problem: Value = serde_json::from_str(&answer.body).unwrap();
+    problem["detail"].as_str().unwrap().to_owned()
 }
 
 #[test]

@@ -288,6 +288,11 @@ local function judge(try, now)
   read_at = 0
 end
 
+-- Whether an instance got the request: there is no time of a connection that was never made.
+local function was_sent()
+  return (ngx.var.upstream_connect_time or ""):find("%d") ~= nil
+end
+
 -- Picks the instance that the request is sent to next. What is known of its tries is in `try`, where each address that was tried is a key.
 function peers.pick()
   local now, try = ngx.now(), ngx.ctx
@@ -297,8 +302,12 @@ function peers.pick()
   else
     judge(try, now)
   end
+  local is_question = ASKED_ELSEWHERE[ngx.req.get_method()]
+  if not is_question and was_sent() then
+    return ngx.exit(NOBODY_LEFT)
+  end
   read_shared(now)
-  if slow or not is_first or not ASKED_ELSEWHERE[ngx.req.get_method()] then
+  if slow or not is_first or not is_question then
     assert(balancer.set_timeouts(nil, nil, LONGEST_ANSWER_SECONDS))
   end
   local address = choose(try)
