@@ -9,6 +9,7 @@ use serde_json::Value;
 use taskplatform_blueprint::{Component, Endpoint};
 use taskplatform_crds::{Failover, FailoverCause};
 
+use super::Cluster;
 use crate::{http::Http, keepers::Brief};
 
 /// How many changes are told.
@@ -20,7 +21,12 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What is remembered of the changes.
 #[derive(Default)]
-pub(super) struct History(Vec<Failover>);
+pub(super) struct History {
+    told: Vec<Failover>,
+    /// The pods of the primary that was seen last, and of the one before: Patroni does not tell who led before the first change.
+    leads: String,
+    led: String,
+}
 
 /// Reads the last entries of Patroni's history, each of which is the timeline that ended, its last position, a reason, a time and the primary that
 /// began the next.
@@ -47,22 +53,32 @@ pub(super) fn read(history: &Value) -> Vec<Failover> {
 
 impl History {
     /// Completes the changes by what is remembered of them, or was seen just now.
-    pub(super) async fn complete(&mut self, failovers: &mut [Failover], http: &Http, brief: &Brief) {
-        if self.0.is_empty() {
-            // Another operator may have told.
-            let told = brief.platform.status().and_then(|status| status.database.as_ref());
-            self.0 = told.map(|database| database.failovers.clone()).unwrap_or_default();
+    pub(super) async fn complete(&mut self, cluster: &mut Cluster, http: &Http, brief: &Brief) {
+        if self.told.is_empty() && self.leads.is_empty() {
+            self.recall(brief);
+        }
+        if let Some(primary) = cluster.primary().filter(|primary| primary.pod != self.leads) {
+            self.led = mem::replace(&mut self.leads, primary.pod.clone());
         }
         let now = Timestamp::now();
-        for failover in failovers.iter_mut() {
-            if let Some(known) = self.0.iter().find(|known| known.timeline == failover.timeline) {
-                (failover.cause, failover.unled_milliseconds) = (known.cause, known.unled_milliseconds);
+        for failover in &mut cluster.failovers {
+            if let Some(known) = self.told.iter().find(|known| known.timeline == failover.timeline) {
+                failover.clone_from(known);
+            } else if failover.former.is_empty() && failover.primary == self.leads {
+                failover.former.clone_from(&self.led);
             }
             if failover.unled_milliseconds.is_none() && is_young(failover, now) {
                 look_into(failover, http, brief).await;
             }
         }
-        self.0 = failovers.to_vec();
+        self.told.clone_from(&cluster.failovers);
+    }
+
+    /// Takes up what another operator has told.
+    fn recall(&mut self, brief: &Brief) {
+        let Some(database) = brief.platform.status().and_then(|status| status.database.as_ref()) else { return };
+        self.told.clone_from(&database.failovers);
+        self.leads.clone_from(&database.primary);
     }
 }
 
@@ -97,7 +113,7 @@ async fn seen_by(http: &Http, pooler: IpAddr, timeline: i64) -> Option<(i64, boo
 fn cause(brief: &Brief, former: &str, time: &str) -> FailoverCause {
     let mut pods = brief.snapshot.pods(Component::DATABASE);
     let Some(pod) = pods.find(|pod| *pod.name == *former) else { return FailoverCause::PodReplaced };
-    if pod.node().is_some_and(|node| brief.snapshot.lost_nodes().contains(node)) {
+    if brief.snapshot.loss(pod).is_some() {
         return FailoverCause::NodeLost;
     }
     if pod.is_ending() {

@@ -97,7 +97,7 @@ impl Keeper for Members {
             Ok(observed) => observed,
             Err(error) => return Some(Err(error)),
         };
-        self.memory.history.complete(&mut cluster.failovers, &self.http, brief).await;
+        self.memory.history.complete(&mut cluster, &self.http, brief).await;
         Some(patroni.look_after(brief, cluster, &mut self.memory).await.map_err(|error| describe(&error)))
     }
 
