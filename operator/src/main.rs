@@ -64,11 +64,16 @@ async fn run() -> Result<(), Box<dyn Error>> {
     // Also by the replica that waits: it takes over in the time of one lap for each platform, and one that may not list a kind is never
     // ready, so that the one before it stays.
     let world = World::watch(&client, &unlisted);
-    tokio::spawn(silence::watch(Arc::clone(&world)));
+    tokio::spawn(silence::watch(client.clone(), Arc::clone(&world)));
     let server = server::serve(config.listen, Arc::clone(&metrics), unlisted.subscribe())?;
     let certificate = Arc::new(admission::Serving::default());
-    let admission =
-        admission::listen(config.admission_listen, Arc::clone(&certificate), client.clone(), Arc::clone(&metrics))?;
+    let admission = admission::listen(
+        config.admission_listen,
+        Arc::clone(&certificate),
+        client.clone(),
+        Arc::clone(&world),
+        Arc::clone(&metrics),
+    )?;
     tokio::spawn(admission::keep_current(client.clone(), config.namespace.clone(), certificate));
     info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "the operator starts");
     tokio::select! {

@@ -1,6 +1,6 @@
 //! What is answered to who wants to evict a pod. One of a stateful part whose node is drained is not evicted but made to go by the
-//! operator, when the rest of its part serves: who asked is told to ask again, as when a PodDisruptionBudget holds it. Everything else,
-//! and everything while the operator is away, is left to the budgets.
+//! operator, when the rest of its part serves: who asked is told to ask again, as when a PodDisruptionBudget holds it; also while the API
+//! server is too slow to say more about it. Everything else, and everything while the operator is away, is left to the budgets.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use super::read;
 use crate::{
     describe,
     metrics::Eviction,
-    world::{EVICTED, OwnerKind, owners, takes_pods},
+    world::{Child, EVICTED, OwnerKind, World, owners, takes_pods},
 };
 
 /// The API server gives up after five seconds.
@@ -55,7 +55,7 @@ enum Decision {
 }
 
 /// Answers a review, and says how.
-pub(super) async fn answer(client: &Client, body: &[u8]) -> (AdmissionReview<DynamicObject>, Eviction) {
+pub(super) async fn answer(client: &Client, world: &World, body: &[u8]) -> (AdmissionReview<DynamicObject>, Eviction) {
     let request = match read(body) {
         Ok(request) => request,
         Err(refusal) => return (*refusal, Eviction::Left),
@@ -78,6 +78,9 @@ pub(super) async fn answer(client: &Client, body: &[u8]) -> (AdmissionReview<Dyn
         Ok((Decision::Later, step)) => {
             let message = format!("the operator has {pod} go when the rest serves without it{step}: ask again");
             (refuse(response, 429, "TooManyRequests", message), Eviction::Later)
+        }
+        Err(error @ Error::Timeout { .. }) if is_stateful(world, &request) => {
+            (refuse(response, 429, "TooManyRequests", format!("{error}: ask again")), Eviction::Later)
         }
         Err(error) => {
             warn!(pod, error = describe(&error), "an eviction is left to the PodDisruptionBudgets");
@@ -113,6 +116,14 @@ async fn ask(client: &Client, request: &AdmissionRequest<DynamicObject>) -> Resu
     }
     let procedure = platform.and_then(|platform| platform.status).and_then(|status| status.procedure);
     Ok((decision, procedure.map(|place| format!(" ({})", place.step)).unwrap_or_default()))
+}
+
+/// Whether the pod was of a platform's stateful part when the API server told last.
+fn is_stateful(world: &World, request: &AdmissionRequest<DynamicObject>) -> bool {
+    let is_asked_for =
+        |namespace: &str, pod: &Child| Some(namespace) == request.namespace.as_deref() && *pod.name == *request.name;
+    let mut pods = world.pods().into_iter().filter(|(namespace, pod)| is_asked_for(namespace, pod));
+    pods.any(|(_, pod)| pod.owners.iter().any(|owner| owner.kind == OwnerKind::StatefulSet))
 }
 
 /// The platform of a pod that only the operator has go: one of a stateful part.
@@ -152,6 +163,10 @@ fn is_noted(pod: &Pod, now: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        testing::{Bed, Trouble, Verb},
+        world::Watched,
+    };
 
     fn pod(change: &serde_json::Value) -> Pod {
         let mut pod = json!({
@@ -215,6 +230,31 @@ mod tests {
         assert_eq!(decide(unready, &serving, Some(&drained)), Decision::Leave);
         let ending = json!({"metadata": {"deletionTimestamp": "2026-01-02T00:00:10Z"}});
         assert_eq!(decide(ending, &serving, Some(&drained)), Decision::Leave);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_api_server_is_slow_who_asks_for_a_stateful_pod_is_to_ask_again() {
+        let bed = Bed::new();
+        bed.server.trouble(Verb::Get, "Pod", Trouble::Hang);
+        let world = World::default();
+        let mut known =
+            serde_json::to_value(pod(&json!({"metadata": {"namespace": "shops", "uid": "a", "resourceVersion": "1"}})))
+                .unwrap();
+        (known["apiVersion"], known["kind"]) = (json!("v1"), json!("Pod"));
+        world.remember_answer(Watched::Pod, serde_json::from_value(known).unwrap());
+        let review = |name: &str| {
+            json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+                "uid": "1", "name": name, "namespace": "shops", "operation": "CREATE", "userInfo": {}, "dryRun": false,
+                "kind": {"group": "policy", "version": "v1", "kind": "Eviction"},
+                "resource": {"group": "", "version": "v1", "resource": "pods"}, "subResource": "eviction",
+            }})
+            .to_string()
+        };
+        for (name, expected) in [("tasks-database-0", (false, 429)), ("somebody-else", (true, 0))] {
+            let (answer, _) = answer(&bed.client, &world, review(name).as_bytes()).await;
+            let response = answer.response.unwrap();
+            assert_eq!((response.allowed, response.result.code), expected, "{name}: {:?}", response.result);
+        }
     }
 
     #[test]

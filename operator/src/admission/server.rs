@@ -28,6 +28,7 @@ use super::{eviction, review};
 use crate::{
     listen,
     metrics::{EvictionLabel, Metrics, VerdictLabel},
+    world::World,
 };
 
 /// The API server gives up after five seconds.
@@ -65,6 +66,7 @@ pub(crate) fn listen(
     address: SocketAddr,
     certificate: Arc<Serving>,
     client: Client,
+    world: Arc<World>,
     metrics: Arc<Metrics>,
 ) -> Result<JoinHandle<Result<(), Error>>, Error> {
     let failed = move |source| Error::Listen { address, source };
@@ -74,7 +76,7 @@ pub(crate) fn listen(
         .with_cert_resolver(certificate);
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = listen::listen(address).map_err(failed)?;
-    let reviewer = Reviewer { client, metrics };
+    let reviewer = Reviewer { client, world, metrics };
     Ok(tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.map_err(failed)?;
@@ -87,6 +89,7 @@ pub(crate) fn listen(
 #[derive(Clone)]
 struct Reviewer {
     client: Client,
+    world: Arc<World>,
     metrics: Arc<Metrics>,
 }
 
@@ -123,7 +126,7 @@ async fn answer(request: Request<Incoming>, reviewer: &Reviewer) -> Response<Str
     };
     let (body, metrics) = (body.to_bytes(), &reviewer.metrics);
     let review = if path == "/eviction" {
-        let (review, eviction) = eviction::answer(&reviewer.client, &body).await;
+        let (review, eviction) = eviction::answer(&reviewer.client, &reviewer.world, &body).await;
         metrics.evictions.get_or_create(&EvictionLabel { eviction }).inc();
         review
     } else {
