@@ -255,7 +255,9 @@ fn local_configuration(platform: &Platform) -> Value {
     patroni_labels.extend(labels(platform.name(), COMPONENT));
     json!({
         "scope": Endpoint::PRIMARY.host(platform),
-        "restapi": {"listen": format!("*:{}", Endpoint::PATRONI.port)},
+        // Routers, the operator and the kubelet ask at once while it is busy with a switchover: whoever finds the queue of 5, Patroni's own, full is
+        // heard a second later.
+        "restapi": {"listen": format!("*:{}", Endpoint::PATRONI.port), "request_queue_size": 128},
         "kubernetes": {
             "labels": patroni_labels,
             "scope_label": "cluster-name",
