@@ -1,6 +1,8 @@
 //! Nodes that fall silent. Kubernetes takes a node for lost some 45 s after it has stopped, and sends users to its pods until then. Where
 //! no pod of platforms on a node answers any more while those elsewhere do, the operator deletes the pods without state there: from that
-//! moment their Services lead past them. One that was deleted in vain is only a pod more that is replaced.
+//! moment their Services lead past them. One that was deleted in vain is only a pod more that is replaced. What cannot be taken back, such as a
+//! Redis replica that takes over without a vote, waits until Kubernetes has not heard of the node for a while, either: the operator alone may be cut off
+//! from it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +12,10 @@ use std::{
 };
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{
+    api::{coordination::v1::Lease, core::v1::Pod},
+    jiff::Timestamp,
+};
 use kube::{
     Api, Client,
     api::{DeleteParams, Preconditions},
@@ -25,7 +30,7 @@ use tracing::{info, warn};
 
 use crate::{
     describe,
-    world::{Child, OwnerKind, World},
+    world::{Child, Loss, LostNodes, OwnerKind, World},
 };
 
 /// How often every node is looked at.
@@ -40,30 +45,36 @@ const ROUNDS: u32 = 3;
 /// The pods of one node are replaced no more often: one that is slow rather than lost would lose them again and again.
 const AGAIN: Duration = Duration::from_mins(5);
 
+/// A kubelet renews its node's lease every 10 s. One that has not done so for this time has ended, stands still, or reaches nobody.
+const UNRENEWED: Duration = Duration::from_secs(12);
+
 /// Looks for as long as the process lives, whether it leads or not: who begins to lead knows which nodes have answered before.
-pub(crate) async fn watch(world: Arc<World>) {
+pub(crate) async fn watch(client: Client, world: Arc<World>) {
+    let leases: Api<Lease> = Api::namespaced(client, "kube-node-lease");
     let mut nodes = Nodes::default();
+    let mut renewals = Renewals::default();
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let questions = questions(&world.pods(), &nodes.lost);
         nodes.judge(&ask(&questions).await);
-        world.note_lost(nodes.lost.clone());
+        world.note_lost(renewals.losses(&leases, &nodes.lost).await);
     }
 }
 
 /// Replaces the pods of nodes that are lost until the process leads no more.
 pub(crate) async fn replace(client: Client, world: Arc<World>) {
     let mut lost = world.lost_nodes();
-    let mut before = Arc::default();
+    let mut before: Arc<LostNodes> = Arc::default();
     let mut replaced: BTreeMap<String, Instant> = BTreeMap::new();
     loop {
         let now = Arc::clone(&lost.borrow_and_update());
-        for node in now.symmetric_difference(&before) {
+        let nodes: BTreeSet<&String> = now.keys().chain(before.keys()).collect();
+        for node in nodes.into_iter().filter(|node| now.get(*node) != before.get(*node)) {
             world.touch(node);
         }
-        for node in now.difference(&before) {
+        for node in now.keys().filter(|node| !before.contains_key(*node)) {
             if replaced.get(node).is_some_and(|at| at.elapsed() < AGAIN) {
                 continue;
             }
@@ -105,6 +116,33 @@ impl Nodes {
         let lost = self.silent_rounds.iter().filter(|(_, rounds)| **rounds >= ROUNDS && !is_alone);
         self.lost = lost.map(|(node, _)| node.clone()).collect();
     }
+}
+
+/// When the kubelets of lost nodes renewed their leases last, and since when that is so by this process' own clock: those of nodes may differ.
+#[derive(Debug, Default)]
+struct Renewals(BTreeMap<String, (Option<Timestamp>, Instant)>);
+
+impl Renewals {
+    async fn losses(&mut self, leases: &Api<Lease>, lost: &BTreeSet<String>) -> LostNodes {
+        self.0.retain(|node, _| lost.contains(node));
+        let renewed = join_all(lost.iter().map(|node| renewed(leases, node))).await;
+        lost.iter().zip(renewed).map(|(node, renewed)| (node.clone(), self.loss(node, renewed))).collect()
+    }
+
+    /// How far the node is lost, that was renewed then as far as the API server tells.
+    fn loss(&mut self, node: &str, renewed: Option<Timestamp>) -> Loss {
+        let now = (renewed, Instant::now());
+        let known = self.0.entry(node.to_owned()).or_insert(now);
+        if renewed.is_none() || renewed != known.0 {
+            *known = now;
+        }
+        if known.1.elapsed() >= UNRENEWED { Loss::Complete } else { Loss::Unreached }
+    }
+}
+
+async fn renewed(leases: &Api<Lease>, node: &str) -> Option<Timestamp> {
+    let lease = timeout(ANSWER, leases.get(node)).await.ok()?.ok()?;
+    Some(lease.spec?.renew_time?.0)
 }
 
 /// What a pod is asked, and where.
@@ -210,6 +248,23 @@ mod tests {
         assert!(lost(&none, 1).is_empty());
         assert!(lost(&one, 2).is_empty());
         assert_eq!(lost(&one, 1), a, "again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_node_is_lost_to_all_once_its_lease_stands_unrenewed_for_long_enough() {
+        let (early, late): (Timestamp, Timestamp) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+        let mut renewals = Renewals::default();
+        for (wait, renewed, loss) in [
+            (0, Some(early), Loss::Unreached),
+            (13, Some(late), Loss::Unreached),
+            (11, Some(late), Loss::Unreached),
+            (2, Some(late), Loss::Complete),
+            (1, None, Loss::Unreached),
+            (13, None, Loss::Unreached),
+        ] {
+            tokio::time::advance(Duration::from_secs(wait)).await;
+            assert_eq!(renewals.loss("a", renewed), loss, "{renewed:?} after {wait} s more");
+        }
     }
 
     #[test]

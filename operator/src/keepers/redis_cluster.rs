@@ -7,7 +7,10 @@ use super::{
     pace::Mood,
     redis::{self, Connections, Health, Member, Passwords, Pods, State, Target},
 };
-use crate::{describe, world::Child};
+use crate::{
+    describe,
+    world::{Child, Loss},
+};
 
 /// The nodes of a platform's cache, or of its session store, with connections that are kept from look to look.
 pub(super) struct Nodes {
@@ -81,6 +84,6 @@ fn member(brief: &Brief, which: RedisCluster, pod: &Child) -> Option<Member> {
         pod: pod.name.to_string(),
         address: which.endpoint().at(pod.address()?),
         node: pod.node().map(str::to_owned),
-        is_lost: pod.node().is_some_and(|node| brief.snapshot.lost_nodes().contains(node)),
+        is_lost: brief.snapshot.loss(pod) == Some(Loss::Complete),
     })
 }

@@ -144,7 +144,7 @@ fn standing(brief: &Brief) -> Vec<Standing<'_>> {
             component,
             pod: &pod.name,
             uid: &pod.uid,
-            node: pod.node().filter(|node| !brief.snapshot.lost_nodes().contains(*node)),
+            node: pod.node().filter(|_| brief.snapshot.loss(pod).is_none()),
             stays: pod.is_ready() && !pod.is_ending(),
             has_state,
         })

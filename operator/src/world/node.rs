@@ -1,4 +1,6 @@
-//! What a Kubernetes node says of itself.
+//! What a Kubernetes node says of itself, and what is known of one that says nothing.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Node;
 
@@ -7,4 +9,16 @@ pub(crate) fn takes_pods(node: &Node) -> bool {
     let Some(spec) = &node.spec else { return true };
     let taints = spec.taints.iter().flatten();
     !spec.unschedulable.unwrap_or(false) && taints.into_iter().all(|taint| taint.effect == "PreferNoSchedule")
+}
+
+/// The nodes on which no pod of a platform answers, by name.
+pub(crate) type LostNodes = BTreeMap<String, Loss>;
+
+/// How far a node is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// The operator reaches nothing there; others may.
+    Unreached,
+    /// Kubernetes has not heard of it since, either.
+    Complete,
 }

@@ -1,13 +1,10 @@
 //! A platform's objects at one instant.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use taskplatform_blueprint::{Component, Kind};
 
-use super::{Child, Watched};
+use super::{Child, Loss, LostNodes, Watched};
 
 /// The objects of one platform, by kind and name.
 pub(super) type Objects = BTreeMap<(Watched, Box<str>), Arc<Child>>;
@@ -16,7 +13,7 @@ pub(super) type Objects = BTreeMap<(Watched, Box<str>), Arc<Child>>;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
     pub(super) objects: Arc<Objects>,
-    pub(super) lost_nodes: Arc<BTreeSet<String>>,
+    pub(super) lost_nodes: Arc<LostNodes>,
 }
 
 impl Snapshot {
@@ -42,8 +39,13 @@ impl Snapshot {
     }
 
     /// The nodes on which nothing answers (see `silence.rs`).
-    pub(crate) fn lost_nodes(&self) -> &BTreeSet<String> {
+    pub(crate) fn lost_nodes(&self) -> &LostNodes {
         &self.lost_nodes
+    }
+
+    /// How far a pod's node is lost, if it is.
+    pub(crate) fn loss(&self, pod: &Child) -> Option<Loss> {
+        self.lost_nodes.get(pod.node()?).copied()
     }
 
     /// What the API server answered last to a StatefulSet that wanted to make a pod.

@@ -18,7 +18,7 @@ use kube::{
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::{Child, Found, Snapshot, Watched, snapshot::Objects};
+use super::{Child, Found, LostNodes, Snapshot, Watched, snapshot::Objects};
 
 /// A platform's namespace and name.
 pub(crate) type Place = (String, String);
@@ -30,7 +30,7 @@ pub(crate) type Changes = mpsc::UnboundedSender<ObjectRef<Found>>;
 #[derive(Default)]
 pub(crate) struct World {
     places: Mutex<HashMap<Place, Arc<Objects>>>,
-    lost_nodes: watch::Sender<Arc<BTreeSet<String>>>,
+    lost_nodes: watch::Sender<Arc<LostNodes>>,
     /// Of no use to a replica that does not lead.
     changes: OnceLock<Changes>,
 }
@@ -100,7 +100,7 @@ impl World {
     }
 
     /// Notes on which nodes nothing answers, where that has changed.
-    pub(crate) fn note_lost(&self, nodes: BTreeSet<String>) {
+    pub(crate) fn note_lost(&self, nodes: LostNodes) {
         self.lost_nodes.send_if_modified(|known| {
             let is_news = **known != nodes;
             *known = Arc::new(nodes);
@@ -109,7 +109,7 @@ impl World {
     }
 
     /// The nodes on which nothing answers, as they change.
-    pub(crate) fn lost_nodes(&self) -> watch::Receiver<Arc<BTreeSet<String>>> {
+    pub(crate) fn lost_nodes(&self) -> watch::Receiver<Arc<LostNodes>> {
         self.lost_nodes.subscribe()
     }
 

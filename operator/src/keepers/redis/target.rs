@@ -20,7 +20,7 @@ pub(crate) struct Member {
     pub(crate) address: SocketAddr,
     /// The Kubernetes node that the pod runs on.
     pub(crate) node: Option<String>,
-    /// Nothing on that node answers any more.
+    /// Nobody hears of that node any more.
     pub(crate) is_lost: bool,
 }
 
