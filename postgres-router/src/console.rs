@@ -44,8 +44,8 @@ pub(crate) struct Console {
     pub(crate) port: u16,
     pub(crate) login_retry: Duration,
     pub(crate) longest_pause: Duration,
-    /// Whether PgBouncer is paused now.
-    pub(crate) is_paused: watch::Sender<bool>,
+    /// When PgBouncer was seen paused last.
+    pub(crate) paused: watch::Sender<Option<Instant>>,
 }
 
 /// What PgBouncer was told.
@@ -75,7 +75,9 @@ impl Console {
         loop {
             let now = targets.borrow_and_update().clone();
             let is_paused = within(is_paused(&client)).await?;
-            self.is_paused.send_replace(is_paused);
+            if is_paused {
+                self.paused.send_replace(Some(Instant::now()));
+            }
             // A pause breaks off logins, which count as failed.
             if now.primary.is_none() || is_paused {
                 led = Instant::now();

@@ -94,21 +94,21 @@ async fn run(arguments: Arguments) -> std::io::Result<()> {
     let replicas = listen(arguments.replicas, Pool::Replicas, &targets).await?;
     let moves = Arc::new(Mutex::new(Moves::default()));
     let server = server::listen(arguments.listen).await?;
-    let is_paused = watch::Sender::new(false);
-    let paused = is_paused.subscribe();
+    let paused = watch::Sender::new(None);
+    let was_paused = paused.subscribe();
     let console = console::Console {
         folder: arguments.pgbouncer,
         port: arguments.pgbouncer_port,
         login_retry: Duration::try_from_secs_f64(arguments.login_retry).map_err(std::io::Error::other)?,
         longest_pause: Duration::from_secs(arguments.longest_pause),
-        is_paused,
+        paused,
     };
     let members = members::Members::new(
         arguments.members,
         patroni::Ports { postgresql: arguments.postgresql, patroni: arguments.patroni },
         arguments.most_lag,
         Arc::clone(&moves),
-        paused,
+        was_paused,
     );
     info!("the router starts");
     tokio::select! {

@@ -11,7 +11,7 @@ use tokio::{
     net::lookup_host,
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::{interval, sleep, timeout},
+    time::{Instant, interval, sleep, timeout},
 };
 use tracing::{info, warn};
 
@@ -44,7 +44,7 @@ pub(crate) struct Members {
     most_lag: u64,
     known: BTreeMap<SocketAddr, Known>,
     moves: Arc<Mutex<Moves>>,
-    is_paused: watch::Receiver<bool>,
+    paused: watch::Receiver<Option<Instant>>,
 }
 
 struct Known {
@@ -59,15 +59,15 @@ impl Drop for Known {
 }
 
 impl Members {
-    /// `moves` are noted, with whether PgBouncer was paused for them.
+    /// `moves` are noted, with whether PgBouncer was `paused` for them.
     pub(crate) fn new(
         name: String,
         ports: Ports,
         most_lag: u64,
         moves: Arc<Mutex<Moves>>,
-        is_paused: watch::Receiver<bool>,
+        paused: watch::Receiver<Option<Instant>>,
     ) -> Self {
-        Self { name, ports, most_lag, known: BTreeMap::new(), moves, is_paused }
+        Self { name, ports, most_lag, known: BTreeMap::new(), moves, paused }
     }
 
     /// Asks all members for ever, and publishes where connections may go.
@@ -101,7 +101,7 @@ impl Members {
     fn note(&mut self, address: SocketAddr, sight: Option<Sight>) {
         let Some(known) = self.known.get_mut(&address) else { return };
         if let Some(Sight::Leads { timeline, .. }) = sight {
-            self.moves.lock().unwrap_or_else(PoisonError::into_inner).led(timeline, *self.is_paused.borrow());
+            self.moves.lock().unwrap_or_else(PoisonError::into_inner).led(timeline, *self.paused.borrow());
         }
         match sight {
             Some(sight) => known.member = Member { address, sight, misses: 0 },

@@ -16,7 +16,7 @@ pub(crate) struct Move {
     pub(crate) timeline: u64,
     /// From the last answer of the one before to the first of the new one.
     pub(crate) unled_milliseconds: u64,
-    /// PgBouncer was paused for it.
+    /// PgBouncer was seen paused meanwhile.
     pub(crate) planned: bool,
 }
 
@@ -38,7 +38,7 @@ struct Leader {
 
 impl Moves {
     /// A member has said that it leads. One that was overtaken does not count.
-    pub(crate) fn led(&mut self, timeline: u64, is_paused: bool) {
+    pub(crate) fn led(&mut self, timeline: u64, paused: Option<Instant>) {
         let now = Leader { timeline, answered: Instant::now() };
         match self.leader {
             Some(before) if before.timeline > timeline => return,
@@ -48,7 +48,7 @@ impl Moves {
                 if self.last.len() == REMEMBERED {
                     self.last.pop_front();
                 }
-                self.last.push_back(Move { timeline, unled_milliseconds, planned: is_paused });
+                self.last.push_back(Move { timeline, unled_milliseconds, planned: paused >= Some(before.answered) });
                 self.count += 1;
                 self.unled += unled;
             }
@@ -83,20 +83,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_change_takes_from_the_last_answer_of_the_one_to_the_first_of_the_other() {
-        let mut moves = Moves::default();
-        moves.led(1, false);
+        let (mut moves, begin) = (Moves::default(), Instant::now());
+        moves.led(1, None);
         tokio::time::advance(Duration::from_mins(1)).await;
-        moves.led(1, false);
+        moves.led(1, None);
         assert!(moves.last().is_empty(), "it leads on");
         tokio::time::advance(Duration::from_millis(800)).await;
-        moves.led(2, true);
-        moves.led(1, false);
+        moves.led(2, Some(Instant::now()));
+        moves.led(1, None);
         assert_eq!(*moves.last(), [Move { timeline: 2, unled_milliseconds: 800, planned: true }]);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        moves.led(2, None);
         for timeline in 3..20 {
-            moves.led(timeline, false);
+            moves.led(timeline, Some(begin));
         }
         assert_eq!(moves.last().len(), REMEMBERED);
-        assert_eq!(moves.last().back().unwrap().timeline, 19);
+        let last = moves.last().back().unwrap();
+        assert_eq!((last.timeline, last.planned), (19, false), "the pause was for another");
         assert!(moves.metrics().contains("primary_changes_total 18\n"), "{}", moves.metrics());
     }
 }
