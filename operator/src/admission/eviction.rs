@@ -43,6 +43,19 @@ enum Error {
     Timeout { pod: String },
 }
 
+impl Error {
+    /// Whether the API server is only too slow or too busy: who asks again may be answered.
+    fn passes(&self) -> bool {
+        match self {
+            Self::Ask { source, .. } => match &**source {
+                kube::Error::Api(status) => status.code == 429 || status.code >= 500,
+                _ => true,
+            },
+            Self::Timeout { .. } => true,
+        }
+    }
+}
+
 /// What becomes of an eviction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Decision {
@@ -79,7 +92,7 @@ pub(super) async fn answer(client: &Client, world: &World, body: &[u8]) -> (Admi
             let message = format!("the operator has {pod} go when the rest serves without it{step}: ask again");
             (refuse(response, 429, "TooManyRequests", message), Eviction::Later)
         }
-        Err(error @ Error::Timeout { .. }) if is_stateful(world, &request) => {
+        Err(error) if error.passes() && is_stateful(world, &request) => {
             (refuse(response, 429, "TooManyRequests", format!("{error}: ask again")), Eviction::Later)
         }
         Err(error) => {
@@ -235,7 +248,6 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn while_the_api_server_is_slow_who_asks_for_a_stateful_pod_is_to_ask_again() {
         let bed = Bed::new();
-        bed.server.trouble(Verb::Get, "Pod", Trouble::Hang);
         let world = World::default();
         let mut known =
             serde_json::to_value(pod(&json!({"metadata": {"namespace": "shops", "uid": "a", "resourceVersion": "1"}})))
@@ -250,10 +262,22 @@ mod tests {
             }})
             .to_string()
         };
-        for (name, expected) in [("tasks-database-0", (false, 429)), ("somebody-else", (true, 0))] {
+        for (name, trouble, expected) in [
+            ("tasks-database-0", Trouble::Hang, (false, 429)),
+            ("tasks-database-0", Trouble::Refuse(503), (false, 429)),
+            ("tasks-database-0", Trouble::Refuse(403), (true, 0)),
+            ("somebody-else", Trouble::Hang, (true, 0)),
+        ] {
+            bed.server.trouble(Verb::Get, "Pod", trouble);
             let (answer, _) = answer(&bed.client, &world, review(name).as_bytes()).await;
             let response = answer.response.unwrap();
-            assert_eq!((response.allowed, response.result.code), expected, "{name}: {:?}", response.result);
+            assert_eq!(
+                (response.allowed, response.result.code),
+                expected,
+                "{name}, {trouble:?}: {:?}",
+                response.result
+            );
+            bed.server.heal();
         }
     }
 
