@@ -13,7 +13,10 @@ use std::{
 
 use futures::future::join_all;
 use k8s_openapi::{
-    api::{coordination::v1::Lease, core::v1::Pod},
+    api::{
+        coordination::v1::{Lease, LeaseSpec},
+        core::v1::Pod,
+    },
     jiff::Timestamp,
 };
 use kube::{
@@ -45,8 +48,11 @@ const ROUNDS: u32 = 3;
 /// The pods of one node are replaced no more often: one that is slow rather than lost would lose them again and again.
 const AGAIN: Duration = Duration::from_mins(5);
 
-/// A kubelet renews its node's lease every 10 s. One that has not done so for this time has ended, stands still, or reaches nobody.
-const UNRENEWED: Duration = Duration::from_secs(12);
+/// A kubelet renews its node's lease after a quarter of the lease's duration, every 10 s as a rule. One that has not done so for this share of it, in
+/// hundredths, has ended, stands still, or reaches nobody.
+const UNRENEWED: u32 = 30;
+/// What a lease lasts that does not say.
+const LEASE: Duration = Duration::from_secs(40);
 
 /// Looks for as long as the process lives, whether it leads or not: who begins to lead knows which nodes have answered before.
 pub(crate) async fn watch(client: Client, world: Arc<World>) {
@@ -59,6 +65,7 @@ pub(crate) async fn watch(client: Client, world: Arc<World>) {
         ticks.tick().await;
         let questions = questions(&world.pods(), &nodes.lost);
         nodes.judge(&ask(&questions).await);
+        renewals.0.retain(|node, _| nodes.is_silent(node));
         world.note_lost(renewals.losses(&leases, &nodes.lost).await);
     }
 }
@@ -116,6 +123,11 @@ impl Nodes {
         let lost = self.silent_rounds.iter().filter(|(_, rounds)| **rounds >= ROUNDS && !is_alone);
         self.lost = lost.map(|(node, _)| node.clone()).collect();
     }
+
+    /// Whether it has not answered since, be it that the operator reaches nobody.
+    fn is_silent(&self, node: &str) -> bool {
+        self.silent_rounds.get(node).is_some_and(|rounds| *rounds > 0)
+    }
 }
 
 /// When the kubelets of lost nodes renewed their leases last, and since when that is so by this process' own clock: those of nodes may differ.
@@ -124,25 +136,37 @@ struct Renewals(BTreeMap<String, (Option<Timestamp>, Instant)>);
 
 impl Renewals {
     async fn losses(&mut self, leases: &Api<Lease>, lost: &BTreeSet<String>) -> LostNodes {
-        self.0.retain(|node, _| lost.contains(node));
-        let renewed = join_all(lost.iter().map(|node| renewed(leases, node))).await;
-        lost.iter().zip(renewed).map(|(node, renewed)| (node.clone(), self.loss(node, renewed))).collect()
+        let found = join_all(lost.iter().map(|node| lease(leases, node))).await;
+        lost.iter().zip(found).map(|(node, lease)| (node.clone(), self.loss(node, lease))).collect()
     }
 
-    /// How far the node is lost, that was renewed then as far as the API server tells.
-    fn loss(&mut self, node: &str, renewed: Option<Timestamp>) -> Loss {
+    /// How far the node with this lease is lost. Where the API server does not tell, it may have been renewed.
+    fn loss(&mut self, node: &str, lease: Option<LeaseSpec>) -> Loss {
+        let lasts = lease.as_ref().and_then(|lease| u64::try_from(lease.lease_duration_seconds?).ok());
+        let renewed = lease.and_then(|lease| Some(lease.renew_time?.0));
         let now = (renewed, Instant::now());
         let known = self.0.entry(node.to_owned()).or_insert(now);
         if renewed.is_none() || renewed != known.0 {
             *known = now;
         }
-        if known.1.elapsed() >= UNRENEWED { Loss::Complete } else { Loss::Unreached }
+        let longest = lasts.map_or(LEASE, Duration::from_secs) * UNRENEWED / 100;
+        if known.1.elapsed() >= longest { Loss::Complete } else { Loss::Unreached }
     }
 }
 
-async fn renewed(leases: &Api<Lease>, node: &str) -> Option<Timestamp> {
-    let lease = timeout(ANSWER, leases.get(node)).await.ok()?.ok()?;
-    Some(lease.spec?.renew_time?.0)
+async fn lease(leases: &Api<Lease>, node: &str) -> Option<LeaseSpec> {
+    match timeout(ANSWER, leases.get(node)).await {
+        Ok(Ok(lease)) => lease.spec,
+        Ok(Err(error)) => {
+            warn!(
+                node,
+                error = describe(&error),
+                "whether Kubernetes hears of a lost node is not known: no Redis replica takes over without a vote"
+            );
+            None
+        }
+        Err(_) => None,
+    }
 }
 
 /// What a pod is asked, and where.
@@ -252,18 +276,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_lost_node_is_lost_to_all_once_its_lease_stands_unrenewed_for_long_enough() {
-        let (early, late): (Timestamp, Timestamp) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+        let lease = |renewed: &str, seconds: i32| -> Option<LeaseSpec> {
+            let lease = serde_json::json!({"renewTime": renewed, "leaseDurationSeconds": seconds});
+            Some(serde_json::from_value(lease).unwrap())
+        };
+        let (early, late) = (lease("2026-01-02T03:04:05.000000Z", 40), lease("2026-01-02T03:04:15.000000Z", 40));
         let mut renewals = Renewals::default();
-        for (wait, renewed, loss) in [
-            (0, Some(early), Loss::Unreached),
-            (13, Some(late), Loss::Unreached),
-            (11, Some(late), Loss::Unreached),
-            (2, Some(late), Loss::Complete),
-            (1, None, Loss::Unreached),
-            (13, None, Loss::Unreached),
+        for (wait, lease, loss) in [
+            (0, &early, Loss::Unreached),
+            (13, &late, Loss::Unreached),
+            (11, &late, Loss::Unreached),
+            (2, &late, Loss::Complete),
+            (0, &lease("2026-01-02T03:04:15.000000Z", 80), Loss::Unreached),
+            (1, &None, Loss::Unreached),
+            (13, &None, Loss::Unreached),
         ] {
             tokio::time::advance(Duration::from_secs(wait)).await;
-            assert_eq!(renewals.loss("a", renewed), loss, "{renewed:?} after {wait} s more");
+            assert_eq!(renewals.loss("a", lease.clone()), loss, "{lease:?} after {wait} s more");
         }
     }
 
