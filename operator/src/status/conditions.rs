@@ -239,7 +239,7 @@ mod tests {
 
     fn durable(durability: Durability, roles: &[&str]) -> Option<(String, String)> {
         let members = roles.iter().map(|role| json!({"name": "a-0", "role": role, "state": "running"}));
-        let cluster = patroni::Cluster::read(&json!({"members": members.collect::<Vec<_>>()}), &json!(null));
+        let cluster = patroni::Cluster::read(&json!({"members": members.collect::<Vec<_>>()}));
         let draft = Draft::from(&TaskPlatform::new("a", taskplatform_crds::TaskPlatformSpec::default()));
         let mut conditions = Conditions::of(&draft, Timestamp::UNIX_EPOCH);
         conditions.durable(durability, &cluster);

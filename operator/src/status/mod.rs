@@ -121,7 +121,12 @@ pub(crate) fn built(facts: &Facts<'_>, now: Timestamp) -> TaskPlatformStatus {
         autoscaler: autoscaler.map(|autoscaler| parts::autoscaler(autoscaler, platform, facts.requests_per_second)),
         gateway: Some(GatewayStatus { ready: ready(Component::GATEWAY), address: parts::address(snapshot, platform) }),
         pooler: Some(parts::pooler(ready(Component::POOLER), poolers)),
-        database: Some(parts::database(ready(Component::DATABASE), patroni, most_lag)),
+        database: Some(parts::database(
+            ready(Component::DATABASE),
+            patroni,
+            most_lag,
+            platform.status().and_then(|status| status.database.as_ref()),
+        )),
         cache: Some(parts::redis(ready(Component::CACHE), cache)),
         sessions: Some(parts::redis(ready(Component::SESSIONS), sessions)),
         worker: Some(WorkerStatus { ready: ready(Component::WORKER) }),

@@ -16,8 +16,13 @@ pub(super) fn database(
     ready: String,
     cluster: Option<&Result<patroni::Cluster, String>>,
     most_lag: i64,
+    before: Option<&DatabaseStatus>,
 ) -> DatabaseStatus {
-    let Some(Ok(cluster)) = cluster else { return DatabaseStatus { ready, ..DatabaseStatus::default() } };
+    let Some(Ok(cluster)) = cluster else {
+        // What has been stays.
+        let failovers = before.map(|before| before.failovers.clone()).unwrap_or_default();
+        return DatabaseStatus { ready, failovers, ..DatabaseStatus::default() };
+    };
     let primary = cluster.primary();
     let member = |member: &patroni::Member| DatabaseMember {
         pod: member.pod.clone(),
@@ -160,6 +165,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_has_been_stays_while_no_member_answers() {
+        let failovers = vec![taskplatform_crds::Failover { timeline: 2, ..taskplatform_crds::Failover::default() }];
+        let before = DatabaseStatus { failovers, primary: "a-database-0".into(), ..DatabaseStatus::default() };
+        for cluster in [None, Some(Err("it does not answer".to_owned()))] {
+            let now = database("0/2".into(), cluster.as_ref(), 0, Some(&before));
+            assert_eq!((now.failovers, now.primary), (before.failovers.clone(), String::new()));
+        }
+    }
 
     #[test]
     fn each_band_finds_its_metric() {

@@ -112,7 +112,8 @@ fn failover(Failover { primary, former, cause, timeline, .. }: &Failover, unled:
         note: Some(format!(
             "{primary} leads in place of {former}, on timeline {timeline}. Cause: {cause:?}. Nobody led for {unled} ms."
         )),
-        action: "Reconcile".into(),
+        // What has the same action is told as a repetition of the first, with its words.
+        action: format!("BeginTimeline{timeline}"),
         secondary: None,
     }
 }

@@ -5,8 +5,6 @@ use std::fmt;
 use serde_json::Value;
 use taskplatform_crds::Failover;
 
-use super::history;
-
 /// PostgreSQL as Patroni sees it.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Cluster {
@@ -47,10 +45,10 @@ pub(crate) struct Pending {
 }
 
 impl Cluster {
-    /// Reads the answers to `GET /cluster` and `GET /history`.
-    pub(crate) fn read(cluster: &Value, history: &Value) -> Self {
+    /// Reads the answer to `GET /cluster`.
+    pub(crate) fn read(cluster: &Value) -> Self {
         let members = cluster["members"].as_array().into_iter().flatten().filter_map(Member::read).collect();
-        Self { members, failovers: history::read(history), ..Self::default() }
+        Self { members, ..Self::default() }
     }
 
     /// The primary, if there is one that runs.
@@ -157,7 +155,6 @@ mod tests {
             |name: &str, lag: Value| json!({"name": name, "role": "replica", "state": "streaming", "lag": lag});
         let cluster = Cluster::read(
             &json!({"members": [member("a-0", json!(0)), member("a-1", json!(500_i64 << 30)), member("a-2", json!("unknown"))]}),
-            &Value::Null,
         );
         assert_eq!(cluster.streaming(64 << 20), 2);
         assert_eq!(cluster.lagging(64 << 20), ["a-1 streams 512000 MiB behind"]);

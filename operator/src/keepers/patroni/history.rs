@@ -52,8 +52,15 @@ pub(super) fn read(history: &Value) -> Vec<Failover> {
 }
 
 impl History {
-    /// Completes the changes by what is remembered of them, or was seen just now.
-    pub(super) async fn complete(&mut self, cluster: &mut Cluster, http: &Http, brief: &Brief) {
+    /// The changes that Patroni tells, completed by what is remembered of them, or was seen just now; those that are remembered where it tells
+    /// none.
+    pub(super) async fn complete(
+        &mut self,
+        read: Option<Vec<Failover>>,
+        cluster: &Cluster,
+        http: &Http,
+        brief: &Brief,
+    ) -> Vec<Failover> {
         if self.told.is_empty() && self.leads.is_empty() {
             self.recall(brief);
         }
@@ -61,17 +68,20 @@ impl History {
             self.led = mem::replace(&mut self.leads, primary.pod.clone());
         }
         let now = Timestamp::now();
-        for failover in &mut cluster.failovers {
+        let mut failovers = read.unwrap_or_else(|| self.told.clone());
+        for failover in &mut failovers {
             if let Some(known) = self.told.iter().find(|known| known.timeline == failover.timeline) {
                 failover.clone_from(known);
-            } else if failover.former.is_empty() && failover.primary == self.leads {
+            }
+            if failover.former.is_empty() && failover.primary == self.leads {
                 failover.former.clone_from(&self.led);
             }
             if failover.unled_milliseconds.is_none() && is_young(failover, now) {
                 look_into(failover, http, brief).await;
             }
         }
-        self.told.clone_from(&cluster.failovers);
+        self.told.clone_from(&failovers);
+        failovers
     }
 
     /// Takes up what another operator has told.

@@ -10,6 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use taskplatform_blueprint::{Component, Credentials, Endpoint, MOST_LAG_TO_LEAD, Platform, dynamic_configuration};
+use taskplatform_crds::Failover;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -93,12 +94,17 @@ impl Keeper for Members {
 
     /// Asks the pods in turn until one answers, then brings the shared settings up to date. Nothing while no pod answers.
     async fn look(&mut self, brief: &Brief) -> Seen<Cluster> {
-        let (mut cluster, patroni) = match observe(&self.http, brief).await? {
+        let (cluster, patroni) = match observe(&self.http, brief).await? {
             Ok(observed) => observed,
             Err(error) => return Some(Err(error)),
         };
-        self.memory.history.complete(&mut cluster, &self.http, brief).await;
-        Some(patroni.look_after(brief, cluster, &mut self.memory).await.map_err(|error| describe(&error)))
+        let mut cluster = match patroni.look_after(brief, cluster, &mut self.memory).await {
+            Ok(cluster) => cluster,
+            Err(error) => return Some(Err(describe(&error))),
+        };
+        let history = patroni.history().await;
+        cluster.failovers = self.memory.history.complete(history, &cluster, &self.http, brief).await;
+        Some(Ok(cluster))
     }
 
     fn mood(cluster: &Cluster) -> Mood {
@@ -176,8 +182,12 @@ struct Patroni<'a> {
 impl Patroni<'_> {
     async fn observe(&self) -> Result<Cluster, Error> {
         let cluster = self.send(Method::GET, self.address, "cluster", None, TIMEOUT, "show its members").await?;
+        Ok(Cluster::read(&cluster.json()))
+    }
+
+    async fn history(&self) -> Option<Vec<Failover>> {
         let history = self.send(Method::GET, self.address, "history", None, TIMEOUT, "show its history").await;
-        Ok(Cluster::read(&cluster.json(), &history.map(|history| history.json()).unwrap_or_default()))
+        history.ok().map(|history| history::read(&history.json()))
     }
 
     async fn look_after(&self, brief: &Brief, mut cluster: Cluster, memory: &mut Memory) -> Result<Cluster, Error> {
