@@ -25,7 +25,7 @@ use crate::{
     lap::{Error, lap},
     leader::Stop,
     metrics::{Metrics, Outcome, OutcomeLabel},
-    silence,
+    replicas, silence,
     world::{Found, Watched, World, lock},
 };
 
@@ -56,6 +56,7 @@ pub(crate) async fn run(
     // It ends with this function, and leads no longer than that.
     let mut others = JoinSet::new();
     others.spawn(silence::replace(client.clone(), Arc::clone(&world)));
+    others.spawn(replicas::keep_apart(client.clone(), config.clone(), Arc::clone(&world), Arc::clone(&metrics)));
     let context = Arc::new(Context::new(&client, config, &world, changes, metrics));
     let shutdown = async move {
         let _ = stop.wait_for(|stop| *stop).await;

@@ -14,6 +14,7 @@ mod leader;
 mod listen;
 mod metrics;
 mod procedure;
+mod replicas;
 mod server;
 mod silence;
 mod status;

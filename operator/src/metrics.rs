@@ -71,6 +71,8 @@ pub(crate) struct PlatformLabel {
 pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) leader: Gauge,
+    /// On how many nodes the replicas are that are ready.
+    pub(crate) nodes: Gauge,
     pub(crate) reconciliations: Family<OutcomeLabel, Counter>,
     pub(crate) reconcile_seconds: Histogram,
     pub(crate) applied: Family<KindLabel, Counter>,
@@ -84,6 +86,7 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("taskplatform_operator"),
             leader: Gauge::default(),
+            nodes: Gauge::default(),
             reconciliations: Family::default(),
             // A reconciliation that changes nothing takes milliseconds; one that waits for a component takes its timeout.
             reconcile_seconds: Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
@@ -92,9 +95,14 @@ impl Default for Metrics {
             reviews: Family::default(),
             evictions: Family::default(),
         };
-        let Self { registry, leader, reconciliations, reconcile_seconds, applied, ready, reviews, evictions } =
+        let Self { registry, leader, nodes, reconciliations, reconcile_seconds, applied, ready, reviews, evictions } =
             &mut metrics;
         registry.register("leader", "1 while this replica reconciles", leader.clone());
+        registry.register(
+            "nodes",
+            "On how many nodes the operator's replicas are, as the one that leads sees them",
+            nodes.clone(),
+        );
         registry.register("reconciliations", "Reconciliations by their outcome", reconciliations.clone());
         registry.register("reconcile_seconds", "How long a reconciliation takes", reconcile_seconds.clone());
         registry.register("applied_objects", "Objects sent to the API server, by kind", applied.clone());

@@ -1,6 +1,9 @@
 //! The platform that is broken, and its cluster.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Endpoints, Pod};
@@ -55,9 +58,19 @@ impl Target {
                     ready.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
                 ensure!(is_ready && pod.metadata.deletion_timestamp.is_none(), "{} is not ready", pod.name_any());
             }
-            Ok(())
+            self.operator_stands_apart().await
         })
         .await
+    }
+
+    /// Whether a node may be lost without the whole operator.
+    async fn operator_stands_apart(&self) -> Result<()> {
+        let operator: Api<Pod> = Api::namespaced(self.client.clone(), "taskplatform-system");
+        let labels = ListParams::default().labels("app.kubernetes.io/name=taskplatform-operator");
+        let pods = operator.list(&labels).await?.items;
+        let nodes: BTreeSet<_> = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.as_ref()).collect();
+        ensure!(nodes.len() > 1, "all replicas of the operator are on one node");
+        Ok(())
     }
 
     /// Gives the members of the database a little more or less.

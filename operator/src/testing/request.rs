@@ -19,10 +19,11 @@ const fn resource(api_version: &'static str, plural: &'static str, kind: &'stati
     Resource { api_version, plural, kind }
 }
 
-const RESOURCES: [Resource; 18] = [
+const RESOURCES: [Resource; 19] = [
     resource("taskplatform.dev/v1alpha1", "taskplatforms", "TaskPlatform"),
     resource("v1", "configmaps", "ConfigMap"),
     resource("v1", "endpoints", "Endpoints"),
+    resource("v1", "nodes", "Node"),
     resource("v1", "persistentvolumeclaims", "PersistentVolumeClaim"),
     resource("v1", "pods", "Pod"),
     resource("v1", "secrets", "Secret"),

@@ -5,4 +5,5 @@ mod credentials;
 mod faults;
 mod leader;
 mod platforms;
+mod replicas;
 mod volumes;
