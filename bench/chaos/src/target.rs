@@ -46,6 +46,7 @@ impl Target {
                 ("DatabaseReady", "True"),
                 ("PoolerReady", "True"),
                 ("DatabaseDurable", "True"),
+                ("SurvivesNodeLoss", "True"),
             ] {
                 let condition = status.conditions.iter().find(|condition| condition.type_ == type_);
                 let condition = condition.with_context(|| format!("no condition {type_}"))?;
