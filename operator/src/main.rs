@@ -68,24 +68,28 @@ async fn run() -> Result<(), Box<dyn Error>> {
     tokio::spawn(silence::watch(client.clone(), Arc::clone(&world)));
     let server = server::serve(config.listen, Arc::clone(&metrics), unlisted.subscribe())?;
     let certificate = Arc::new(admission::Serving::default());
+    let desk = Arc::new(admission::Desk::default());
     let admission = admission::listen(
         config.admission_listen,
         Arc::clone(&certificate),
         client.clone(),
         Arc::clone(&world),
         Arc::clone(&metrics),
+        Arc::clone(&desk),
     )?;
     tokio::spawn(admission::keep_current(client.clone(), config.namespace.clone(), certificate));
     info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "the operator starts");
-    tokio::select! {
+    let ended: Result<(), Box<dyn Error>> = tokio::select! {
         ended = leader::lead(&client, &config, &metrics, stop, |stop| {
             controller::run(client.clone(), &config, Arc::clone(&metrics), world, unlisted.subscribe(), stop)
-        }) => ended?,
-        ended = server => ended??,
-        ended = admission => ended??,
-    }
+        }) => ended.map_err(Into::into),
+        ended = server => ended?.map_err(Into::into),
+        ended = admission => ended?.map_err(Into::into),
+    };
+    // Another replica leads meanwhile.
+    desk.close().await;
     info!("the operator has stopped");
-    Ok(())
+    ended
 }
 
 /// A client whose requests end: an API server that does not answer must not stop the controller for ever.

@@ -12,7 +12,7 @@ use kube::core::{
 };
 
 pub(crate) use certificate::keep_current;
-pub(crate) use server::{Serving, listen};
+pub(crate) use server::{Desk, Serving, listen};
 
 /// Reads what the API server asks, or answers that it cannot be read.
 fn read(body: &[u8]) -> Result<AdmissionRequest<DynamicObject>, Box<AdmissionReview<DynamicObject>>> {

@@ -3,14 +3,20 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use http_body_util::{BodyExt, Limited};
 use hyper::{
-    Method, Request, Response, StatusCode, body::Incoming, header::CONTENT_TYPE, header::HeaderValue,
-    server::conn::http1, service::service_fn,
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{CONNECTION, CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use kube::Client;
@@ -20,7 +26,11 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::{
+    net::TcpStream,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
@@ -43,6 +53,46 @@ pub(crate) enum Error {
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
+}
+
+/// For so long the API server may still come to a replica that ends: Services lead past it only when every node knows.
+const STILL_KNOWN: Duration = Duration::from_secs(5);
+
+/// What is being answered, and whether the replica is about to end.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    is_closing: AtomicBool,
+    under_way: AtomicUsize,
+}
+
+impl Desk {
+    /// Answers until nobody comes any more: a question that breaks off counts as none, and a pod would go without the operator.
+    pub(crate) async fn close(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
+        sleep(STILL_KNOWN).await;
+        let all_answered = async {
+            while self.under_way.load(Ordering::Relaxed) > 0 {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let _ = timeout(TIMEOUT, all_answered).await;
+    }
+}
+
+/// A question that is being answered.
+struct UnderWay<'a>(&'a Desk);
+
+impl<'a> UnderWay<'a> {
+    fn at(desk: &'a Desk) -> Self {
+        desk.under_way.fetch_add(1, Ordering::Relaxed);
+        Self(desk)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The certificate that is served, which changes while the server runs.
@@ -68,6 +118,7 @@ pub(crate) fn listen(
     client: Client,
     world: Arc<World>,
     metrics: Arc<Metrics>,
+    desk: Arc<Desk>,
 ) -> Result<JoinHandle<Result<(), Error>>, Error> {
     let failed = move |source| Error::Listen { address, source };
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
@@ -76,7 +127,7 @@ pub(crate) fn listen(
         .with_cert_resolver(certificate);
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = listen::listen(address).map_err(failed)?;
-    let reviewer = Reviewer { client, world, metrics };
+    let reviewer = Reviewer { client, world, metrics, desk };
     Ok(tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.map_err(failed)?;
@@ -91,17 +142,26 @@ struct Reviewer {
     client: Client,
     world: Arc<World>,
     metrics: Arc<Metrics>,
+    desk: Arc<Desk>,
 }
 
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, reviewer: Reviewer) {
-    let stream = match tokio::time::timeout(TIMEOUT, acceptor.accept(stream)).await {
+    let stream = match timeout(TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return debug!(%error, "no TLS with who asks about a TaskPlatform"),
         Err(_) => return debug!("whoever connected to the admission webhook said nothing"),
     };
     let service = service_fn(|request| {
         let reviewer = reviewer.clone();
-        async move { Ok::<_, Infallible>(answer(request, &reviewer).await) }
+        async move {
+            let _under_way = UnderWay::at(&reviewer.desk);
+            let mut response = answer(request, &reviewer).await;
+            if reviewer.desk.is_closing.load(Ordering::Relaxed) {
+                // The next question goes to another replica, over another connection.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut connection = http1::Builder::new();
     connection.timer(TokioTimer::new()).header_read_timeout(Duration::from_mins(2));
@@ -120,7 +180,7 @@ async fn answer(request: Request<Incoming>, reviewer: &Reviewer) -> Response<Str
     if request.method() != Method::POST || !["/admission", "/eviction"].contains(&&*path) {
         return refusal(StatusCode::NOT_FOUND, "POST an AdmissionReview to /admission or /eviction");
     }
-    let body = tokio::time::timeout(TIMEOUT, Limited::new(request.into_body(), LARGEST_REVIEW).collect()).await;
+    let body = timeout(TIMEOUT, Limited::new(request.into_body(), LARGEST_REVIEW).collect()).await;
     let Ok(Ok(body)) = body else {
         return refusal(StatusCode::BAD_REQUEST, "the review did not come whole");
     };
