@@ -51,6 +51,8 @@ const AGAIN: Duration = Duration::from_mins(5);
 /// A kubelet renews its node's lease after a quarter of the lease's duration, every 10 s as a rule. One that has not done so for this share of it, in
 /// hundredths, has ended, stands still, or reaches nobody.
 const UNRENEWED: u32 = 30;
+/// Of how many nodes it is asked at once: where more are silent, it is the operator that reaches nobody.
+const LEASES: usize = 50;
 /// What a lease lasts that does not say.
 const LEASE: Duration = Duration::from_secs(40);
 
@@ -65,8 +67,8 @@ pub(crate) async fn watch(client: Client, world: Arc<World>) {
         ticks.tick().await;
         let questions = questions(&world.pods(), &nodes.lost);
         nodes.judge(&ask(&questions).await);
-        renewals.0.retain(|node, _| nodes.is_silent(node));
-        world.note_lost(renewals.losses(&leases, &nodes.lost).await);
+        let losses = renewals.losses(&leases, &nodes.silent()).await;
+        world.note_lost(losses.into_iter().filter(|(node, _)| nodes.lost.contains(node)).collect());
     }
 }
 
@@ -124,20 +126,23 @@ impl Nodes {
         self.lost = lost.map(|(node, _)| node.clone()).collect();
     }
 
-    /// Whether it has not answered since, be it that the operator reaches nobody.
-    fn is_silent(&self, node: &str) -> bool {
-        self.silent_rounds.get(node).is_some_and(|rounds| *rounds > 0)
+    /// Those that have not answered since, be it that the operator reaches nobody: at most as many as are asked.
+    fn silent(&self) -> BTreeSet<&str> {
+        let silent = self.silent_rounds.iter().filter(|(_, rounds)| **rounds > 0);
+        silent.map(|(node, _)| node.as_str()).take(LEASES).collect()
     }
 }
 
-/// When the kubelets of lost nodes renewed their leases last, and since when that is so by this process' own clock: those of nodes may differ.
+/// When the kubelets of silent nodes renewed their leases last, and since when that is so by this process' own clock: those of nodes may differ.
 #[derive(Debug, Default)]
 struct Renewals(BTreeMap<String, (Option<Timestamp>, Instant)>);
 
 impl Renewals {
-    async fn losses(&mut self, leases: &Api<Lease>, lost: &BTreeSet<String>) -> LostNodes {
-        let found = join_all(lost.iter().map(|node| lease(leases, node))).await;
-        lost.iter().zip(found).map(|(node, lease)| (node.clone(), self.loss(node, lease))).collect()
+    /// From the first round in which a node is silent: a third one, for which it is lost, comes seconds later.
+    async fn losses(&mut self, leases: &Api<Lease>, silent: &BTreeSet<&str>) -> LostNodes {
+        self.0.retain(|node, _| silent.contains(node.as_str()));
+        let found = join_all(silent.iter().map(|node| lease(leases, node))).await;
+        silent.iter().zip(found).map(|(node, lease)| ((*node).to_owned(), self.loss(node, lease))).collect()
     }
 
     /// How far the node with this lease is lost. Where the API server does not tell, it may have been renewed.
