@@ -167,6 +167,7 @@ listen_port = $pooler
 unix_socket_dir =
 auth_type = trust
 auth_file = $data/users.txt
+admin_users = tasks
 pool_mode = transaction
 max_prepared_statements = 200
 default_pool_size = 25

@@ -10,9 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, cluster::ClusterClient, cluster_async::ClusterConnection};
+use redis::{
+    Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError,
+    cluster::ClusterClient, cluster_async::ClusterConnection,
+};
 use thiserror::Error;
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{net::lookup_host, sync::Mutex, time::timeout};
 
 use crate::background;
 
@@ -20,6 +23,9 @@ use crate::background;
 const LAPSE: Duration = Duration::from_secs(1);
 /// After a connection could not be made, requests fail at once for so long.
 const REST: Duration = Duration::from_millis(250);
+
+/// How many of the addresses behind the seed's name are tried at once.
+const SEEDS: usize = 32;
 
 /// How long a request waits.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +53,7 @@ pub enum RedisFailure {
 pub struct Redis {
     /// What the log calls it.
     name: &'static str,
-    client: ClusterClient,
+    seed: ConnectionInfo,
     patience: Patience,
     connection: Mutex<State>,
     began: Instant,
@@ -70,21 +76,37 @@ impl fmt::Debug for Redis {
     }
 }
 
+/// Connects by whichever of the addresses behind the seed's name answers. The client library would take the first that accepts, as the kernel of a
+/// node that stands still does.
+async fn connect(seed: ConnectionInfo, patience: Patience) -> Result<ClusterConnection, RedisError> {
+    let ConnectionAddr::Tcp(host, port) = seed.addr().clone() else {
+        return client([seed], patience)?.get_async_connection().await;
+    };
+    let addresses = lookup_host((host, port)).await?.take(SEEDS);
+    let seeds = addresses.map(|address| seed.clone().set_addr(ConnectionAddr::Tcp(address.ip().to_string(), port)));
+    client(seeds, patience)?.get_async_connection().await
+}
+
+fn client(seeds: impl IntoIterator<Item = ConnectionInfo>, patience: Patience) -> Result<ClusterClient, RedisError> {
+    ClusterClient::builder(seeds)
+        .connection_timeout(patience.node)
+        .response_timeout(patience.node)
+        .overall_response_timeout(Some(patience.total))
+        .retries(patience.retries)
+        .min_retry_wait(50)
+        .max_retry_wait(500)
+        .build()
+}
+
 impl Redis {
     /// The cluster that the node at `url` belongs to.
     pub fn new(name: &'static str, url: &str, patience: Patience) -> Result<Self, RedisFailure> {
-        let client = ClusterClient::builder([url])
-            .connection_timeout(patience.node)
-            .response_timeout(patience.node)
-            .overall_response_timeout(Some(patience.total))
-            .retries(patience.retries)
-            .min_retry_wait(50)
-            .max_retry_wait(500)
-            .build()
-            // The error may quote the URL, which holds a password.
-            .map_err(|error| RedisFailure::Url(format!("{:?}", error.kind())))?;
+        // The error may quote the URL, which holds a password.
+        let invalid = |error: RedisError| RedisFailure::Url(format!("{:?}", error.kind()));
+        let seed = url.into_connection_info().map_err(invalid)?;
+        client([seed.clone()], patience).map_err(invalid)?;
         let (connection, began, succeeded) = (Mutex::default(), Instant::now(), AtomicU64::new(0));
-        Ok(Self { name, client, patience, connection, began, succeeded })
+        Ok(Self { name, seed, patience, connection, began, succeeded })
     }
 
     /// Runs a command that may as well be run twice: one that finds the connection broken is run again over a new one.
@@ -132,8 +154,8 @@ impl Redis {
         {
             return Err(RedisFailure::Unavailable(cause.clone()));
         }
-        let (client, total) = (self.client.clone(), self.patience.total);
-        let made = background::spawn(async move { timeout(total, client.get_async_connection()).await }).await;
+        let (seed, patience) = (self.seed.clone(), self.patience);
+        let made = background::spawn(async move { timeout(patience.total, connect(seed, patience)).await }).await;
         let made = made.map_err(|error| error.to_string());
         let made = made
             .and_then(|made| made.map_err(|_| "can't connect in time".to_owned()))

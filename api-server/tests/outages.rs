@@ -7,6 +7,7 @@
 mod common;
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,6 +21,7 @@ use futures::future::join_all;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
+use tokio_postgres::SimpleQueryMessage;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
@@ -390,6 +392,112 @@ async fn a_primary_that_takes_no_writes_is_waited_for() {
     });
     let during = waiting.expect(StatusCode::CREATED);
     assert_eq!(user.get("/api/tasks").await.expect(StatusCode::OK)["items"], json!([during, task]), "once, not twice");
+}
+
+/// Stands between an instance and the pooler. Frozen, it keeps what is open and lets nothing through there, as a pooler on a node that stands still
+/// does; who comes anew gets through, as to a pooler on another node.
+struct Relay {
+    address: std::net::SocketAddr,
+    frozen: tokio::sync::watch::Sender<bool>,
+}
+
+impl Relay {
+    async fn to(target: String) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, frozen) = (listener.local_addr().unwrap(), tokio::sync::watch::Sender::new(false));
+        let freezes = frozen.clone();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let (target, mut frozen) = (target.clone(), freezes.subscribe());
+                tokio::spawn(async move {
+                    let mut server = tokio::net::TcpStream::connect(target).await.unwrap();
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        _ = frozen.changed() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Self { address, frozen }
+    }
+
+    /// Nothing goes any more over what is open now.
+    fn freeze(&self) {
+        self.frozen.send_replace(true);
+    }
+}
+
+/// A pooler's node stands still: what is open to it costs one wait, and not one a connection.
+#[tokio::test]
+async fn connections_to_a_pooler_that_stands_still_are_left_together() {
+    let Some((mut services, _turn)) = services("connections_to_a_pooler_that_stands_still_are_left_together").await
+    else {
+        return;
+    };
+    let at = services.primary.find('@').unwrap() + 1;
+    let end = at + services.primary[at..].find('/').unwrap();
+    let relay = Relay::to(services.primary[at..end].to_owned()).await;
+    services.primary.replace_range(at..end, &relay.address.to_string());
+    services.replicas = String::new();
+    let api = Api::on(&services).await;
+    let user = api.user().await;
+    // Every connection for writes is made, one after another.
+    for number in 0..24 {
+        user.task(&format!("before {number}")).await;
+    }
+    relay.freeze();
+    let began = Instant::now();
+    let write = async || user.post("/api/tasks", json!({"title": "after"})).await.status;
+    let mut refused = 0;
+    while write().await != StatusCode::CREATED {
+        refused += 1;
+        assert!(began.elapsed() < PATIENCE, "{refused} writes were refused\n{}", api.log());
+    }
+    for _ in 0..24 {
+        assert_eq!(write().await, StatusCode::CREATED, "every connection is another one\n{}", api.log());
+    }
+    assert!(refused <= 1, "{refused} writes were refused, each after a wait of its own");
+}
+
+/// A pooler that is to end refuses whoever waits, and ends their connections: what was sent after the statement that is refused was not carried out,
+/// either, and is sent again over another connection.
+#[tokio::test]
+async fn a_pooler_that_sees_its_clients_off_leaves_no_write_unknown() {
+    let Some((services, _turn)) = services("a_pooler_that_sees_its_clients_off_leaves_no_write_unknown").await else {
+        return;
+    };
+    let api = Api::on(&services).await;
+    let user = api.user().await;
+    // Every connection for writes is made.
+    for number in 0..24 {
+        user.task(&format!("before {number}")).await;
+    }
+    let console = format!("{}/pgbouncer", services.primary.rsplit_once('/').unwrap().0);
+    let (console, connection) = tokio_postgres::connect(&console, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let tell = async |command: &str| console.batch_execute(command).await.unwrap();
+    // Those that wait, by what tells one client from another.
+    let waiting = async || {
+        let clients = console.simple_query("SHOW CLIENTS").await.unwrap();
+        let waits = clients.iter().filter_map(|client| match client {
+            SimpleQueryMessage::Row(client) if client.get("state") == Some("waiting") => {
+                client.get("ptr").map(str::to_owned)
+            }
+            _ => None,
+        });
+        waits.collect::<HashSet<String>>()
+    };
+    tell("PAUSE").await;
+    // More of them than there are connections: some wait behind others.
+    let (_, ()) = tokio::join!(join_all((0..9).map(|_| api.user())), async {
+        let waited =
+            eventually("every connection waits", async || Some(waiting().await).filter(|waiting| waiting.len() >= 6))
+                .await;
+        tell("SET query_wait_timeout = '0.1'").await;
+        eventually("they have left", async || waiting().await.is_disjoint(&waited).then_some(())).await;
+        tell("SET query_wait_timeout = '120'").await;
+        tell("RESUME").await;
+    });
 }
 
 #[tokio::test]

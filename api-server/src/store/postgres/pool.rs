@@ -6,15 +6,16 @@
 use std::{
     collections::HashMap,
     fmt,
+    pin::pin,
     sync::{
         Arc, Mutex as SyncMutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, watch},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_postgres::{
@@ -28,7 +29,14 @@ use crate::{
     store::metrics::{Counted, PoolMetrics},
 };
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A pooler that runs lets a client in at once. Of several behind one name, the next try may reach another.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A statement without an answer for so long casts doubt on all connections that have not answered since it was sent: they may lead to the same
+/// pooler, and its node may be gone without a word. Whoever needs one of them makes a new one.
+const DOUBT: Duration = Duration::from_secs(1);
+
+/// How long a statement whose connection broke waits for what became of those before it.
+const HEARSAY: Duration = Duration::from_millis(50);
 
 /// What goes with a statement.
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -74,11 +82,6 @@ impl Failure {
             cause: format!("{what}: no answer within {after:?}"),
         }
     }
-
-    /// The answer to a statement that was only prepared.
-    fn prepare(error: Error) -> Self {
-        Self { effect: Effect::None, ..Self::from(error) }
-    }
 }
 
 impl From<Error> for Failure {
@@ -114,6 +117,8 @@ fn is_refusal(answer: &DbError) -> bool {
         "server login failed",
         "server down",
         "query_wait_timeout",
+        // It had nothing to do for the client, and told it to leave just when it got the statement.
+        "client_idle_timeout",
         "cannot connect",
         "no more connections",
         // It ends, and had the statement wait.
@@ -129,6 +134,8 @@ fn is_passing(answer: &DbError) -> bool {
         || is_rerouting(answer)
         || [
             SqlState::READ_ONLY_SQL_TRANSACTION,
+            SqlState::DISK_FULL,
+            SqlState::OUT_OF_MEMORY,
             SqlState::ADMIN_SHUTDOWN,
             SqlState::CRASH_SHUTDOWN,
             SqlState::CANNOT_CONNECT_NOW,
@@ -198,6 +205,9 @@ pub(super) struct Pool {
     config: Config,
     slots: Vec<Mutex<Option<Arc<Connection>>>>,
     next: AtomicUsize,
+    began: Instant,
+    /// Connections that have not answered since this time are in doubt; in milliseconds after `began`.
+    doubted: AtomicU64,
     metrics: PoolMetrics,
 }
 
@@ -213,6 +223,10 @@ struct Connection {
     statements: SyncMutex<HashMap<String, Statement>>,
     /// Not to be used again: it hangs, or leads to a server that takes no writes.
     retired: AtomicBool,
+    /// The pooler has refused a statement, which ends the connection: what was sent after that one was not carried out, either.
+    refused: watch::Sender<bool>,
+    /// When it answered last, in milliseconds after the pool began.
+    answered: AtomicU64,
     _counted: Counted,
 }
 
@@ -220,7 +234,7 @@ impl Pool {
     /// So many connections, each made when it is first used. `config` is [`tuned`].
     pub(super) fn new(config: Config, size: usize, metrics: PoolMetrics) -> Self {
         let slots = std::iter::repeat_with(Mutex::default).take(size).collect();
-        Self { config, slots, next: AtomicUsize::new(0), metrics }
+        Self { config, slots, next: AtomicUsize::new(0), began: Instant::now(), doubted: AtomicU64::new(0), metrics }
     }
 
     /// Runs a statement, which must be over at `deadline`.
@@ -231,18 +245,40 @@ impl Pool {
         let connection = timeout_at(deadline, self.connection())
             .await
             .map_err(|_| Failure { effect: Effect::None, ..late("connecting") })??;
-        let result = match timeout_at(deadline, connection.statement(sql)).await {
-            Err(_) => Err(Failure { effect: Effect::None, ..late("preparing a statement") }),
-            Ok(Err(failure)) => Err(failure),
-            Ok(Ok(statement)) => match timeout_at(deadline, connection.client.query(&statement, params)).await {
-                Err(_) => Err(late("running a statement")),
-                Ok(result) => result.map_err(Failure::from),
-            },
+        let result = match self.answer(&connection, deadline, connection.statement(sql)).await {
+            None => Err(Failure { effect: Effect::None, ..late("preparing a statement") }),
+            Some(Err(failure)) => Err(failure),
+            Some(Ok(statement)) => {
+                match self.answer(&connection, deadline, connection.client.query(&statement, params)).await {
+                    None => Err(late("running a statement")),
+                    Some(Err(error)) => Err(connection.failure(error).await),
+                    Some(Ok(rows)) => Ok(rows),
+                }
+            }
         };
         if result.as_ref().is_err_and(|failure| failure.passing) {
             connection.retired.store(true, Ordering::Relaxed);
         }
         result
+    }
+
+    /// What a connection answers by the deadline. As soon as that takes long, others do not rely on those like it.
+    async fn answer<T>(&self, connection: &Connection, deadline: Instant, asked: impl Future<Output = T>) -> Option<T> {
+        let sent = self.now();
+        let mut asked = pin!(asked);
+        let soon = timeout_at(deadline.min(Instant::now() + DOUBT), &mut asked).await;
+        let answer = if let Ok(answer) = soon {
+            answer
+        } else {
+            self.doubted.fetch_max(sent, Ordering::Relaxed);
+            timeout_at(deadline, asked).await.ok()?
+        };
+        connection.answered.fetch_max(self.now(), Ordering::Relaxed);
+        Some(answer)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     async fn connection(&self) -> Result<Arc<Connection>, Failure> {
@@ -252,6 +288,7 @@ impl Pool {
         if let Some(connection) = slot.as_ref()
             && !connection.client.is_closed()
             && !connection.retired.load(Ordering::Relaxed)
+            && connection.answered.load(Ordering::Relaxed) >= self.doubted.load(Ordering::Relaxed)
         {
             return Ok(Arc::clone(connection));
         }
@@ -259,6 +296,8 @@ impl Pool {
             client: connect(&self.config).await?,
             statements: SyncMutex::default(),
             retired: AtomicBool::new(false),
+            refused: watch::Sender::new(false),
+            answered: AtomicU64::new(self.now()),
             _counted: Counted::of(&self.metrics.connections),
         });
         Ok(Arc::clone(slot.insert(connection)))
@@ -266,12 +305,35 @@ impl Pool {
 }
 
 impl Connection {
+    /// Why a statement that was sent failed.
+    async fn failure(&self, error: Error) -> Failure {
+        let is_refused = error.as_db_error().is_some_and(is_refusal);
+        if is_refused {
+            self.refused.send_replace(true);
+        }
+        let failure = Failure::from(error);
+        if failure.effect == Effect::Unknown && self.has_refused().await {
+            return Failure { effect: Effect::None, ..failure };
+        }
+        failure
+    }
+
+    /// Whether a statement that was sent before was refused. Who sent that one may hear of it a moment later.
+    async fn has_refused(&self) -> bool {
+        let mut refused = self.refused.subscribe();
+        matches!(timeout(HEARSAY, refused.wait_for(|refused| *refused)).await, Ok(Ok(_)))
+    }
+
     async fn statement(&self, sql: &str) -> Result<Statement, Failure> {
         let known = self.statements.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
         if let Some(statement) = known {
             return Ok(statement);
         }
-        let statement = self.client.prepare(sql).await.map_err(Failure::prepare)?;
+        let statement = match self.client.prepare(sql).await {
+            Ok(statement) => statement,
+            // It was only prepared.
+            Err(error) => return Err(Failure { effect: Effect::None, ..self.failure(error).await }),
+        };
         let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
         statements.insert(sql.to_owned(), statement.clone());
         Ok(statement)
