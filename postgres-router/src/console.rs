@@ -26,9 +26,12 @@ const RETRY_SOON: Duration = Duration::from_millis(200);
 /// For so long after somebody leads again, it goes on trying soon.
 const RETRY_SOON_FOR: Duration = Duration::from_secs(10);
 
+/// How long clients wait or idle before they are told to leave, in seconds.
+const LEAVE: &str = "0.1";
+
 /// PgBouncer does not do what it is told.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub(crate) enum Error {
     #[error("PgBouncer does not answer within {} s", TIMEOUT.as_secs())]
     Timeout,
     #[error("PgBouncer cannot be reached: {}", .0.source().map_or_else(String::new, ToString::to_string))]
@@ -37,11 +40,17 @@ enum Error {
     Refused(String),
 }
 
-/// PgBouncer's console.
-pub(crate) struct Console {
+/// Where PgBouncer's console is.
+#[derive(Clone, Debug)]
+pub(crate) struct Socket {
     /// The folder with its socket.
     pub(crate) folder: PathBuf,
     pub(crate) port: u16,
+}
+
+/// PgBouncer's console.
+pub(crate) struct Console {
+    pub(crate) socket: Socket,
     pub(crate) login_retry: Duration,
     pub(crate) longest_pause: Duration,
     /// When PgBouncer was seen paused last.
@@ -69,7 +78,7 @@ impl Console {
     }
 
     async fn look_after_one(&self, targets: &mut watch::Receiver<Targets>) -> Result<(), Error> {
-        let client = within(self.open()).await?;
+        let client = within(self.socket.open()).await?;
         let mut told = Told::default();
         let mut led = Instant::now();
         loop {
@@ -114,7 +123,9 @@ impl Console {
         }
         Ok(())
     }
+}
 
+impl Socket {
     async fn open(&self) -> Result<Client, tokio_postgres::Error> {
         let mut config = Config::new();
         config.host_path(&self.folder).port(self.port).user(USER).dbname(USER);
@@ -123,6 +134,39 @@ impl Console {
         tokio::spawn(connection);
         Ok(client)
     }
+
+    /// Has all clients leave, each with an answer: whoever waits for a server is refused, and whoever is idle is told to go. One that ends with clients
+    /// closes their connections without a word, and nobody knows what became of a statement that was on its way.
+    pub(crate) async fn see_clients_off(&self) -> Result<(), Error> {
+        let client = within(self.open()).await?;
+        // What runs ends first. Where somebody else has paused it, all wait already.
+        match timeout(TIMEOUT, run(&client, "PAUSE")).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "PgBouncer ends without a pause of its own"),
+            Err(_) => warn!("transactions run for longer than {} s: PgBouncer ends all the same", TIMEOUT.as_secs()),
+        }
+        let client = within(self.open()).await?;
+        for setting in ["query_wait_timeout", "client_idle_timeout"] {
+            within(run(&client, &format!("SET {setting} = '{LEAVE}'"))).await?;
+        }
+        let all_gone = async {
+            while within(clients(&client)).await? > 0 {
+                sleep(Duration::from_millis(50)).await;
+            }
+            Ok(())
+        };
+        timeout(TIMEOUT, all_gone).await.map_err(|_| Error::Timeout)?
+    }
+}
+
+/// How many clients there are beside those of the console.
+async fn clients(client: &Client) -> Result<usize, tokio_postgres::Error> {
+    let rows = client.simple_query("SHOW CLIENTS").await?;
+    let is_client = |row: &SimpleQueryMessage| match row {
+        SimpleQueryMessage::Row(row) => row.get("database") != Some(USER),
+        _ => false,
+    };
+    Ok(rows.iter().filter(|row| is_client(row)).count())
 }
 
 async fn within<T>(ask: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Error> {

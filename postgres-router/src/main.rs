@@ -27,17 +27,44 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
+    time::sleep,
 };
 use tracing::{error, info};
 
+use console::Socket;
 use moves::Moves;
 use relay::Relay;
 use targets::{Pool, Targets};
 
-/// Takes PgBouncer's connections to whoever is PostgreSQL's primary, or to a replica that keeps up.
+/// Stands between PgBouncer and PostgreSQL.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Example: postgres-router --members tasks-database --most-lag 67108864")]
-struct Arguments {
+#[command(version, after_help = "Example: postgres-router route --members tasks-database --most-lag 67108864")]
+enum Command {
+    /// Takes PgBouncer's connections to whoever is PostgreSQL's primary, or to a replica that keeps up.
+    Route(Route),
+    /// Has PgBouncer's clients leave before it is told to end.
+    SeeClientsOff {
+        /// For so many seconds new ones may still come.
+        #[arg(long)]
+        after: u64,
+        #[command(flatten)]
+        pgbouncer: Pgbouncer,
+    },
+}
+
+/// Where PgBouncer is.
+#[derive(Debug, clap::Args)]
+struct Pgbouncer {
+    /// The folder with PgBouncer's socket.
+    #[arg(long, default_value = "/tmp")]
+    pgbouncer: PathBuf,
+    /// PgBouncer's own port.
+    #[arg(long, default_value_t = 6432)]
+    pgbouncer_port: u16,
+}
+
+#[derive(Debug, clap::Args)]
+struct Route {
     /// A name under which all members are found.
     #[arg(long)]
     members: String,
@@ -56,12 +83,8 @@ struct Arguments {
     /// The port on loopback that leads to the replicas, or to the primary while there are none.
     #[arg(long, default_value_t = 5433)]
     replicas: u16,
-    /// The folder with PgBouncer's socket.
-    #[arg(long, default_value = "/tmp")]
-    pgbouncer: PathBuf,
-    /// PgBouncer's own port.
-    #[arg(long, default_value_t = 6432)]
-    pgbouncer_port: u16,
+    #[command(flatten)]
+    pgbouncer: Pgbouncer,
     /// PgBouncer's `server_login_retry` in seconds, in force while somebody leads.
     #[arg(long)]
     login_retry: f64,
@@ -76,7 +99,14 @@ struct Arguments {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     tracing_subscriber::fmt().json().flatten_event(true).with_span_list(false).init();
-    match run(Arguments::parse()).await {
+    let ended = match Command::parse() {
+        Command::Route(route) => run(route).await,
+        Command::SeeClientsOff { after, pgbouncer } => {
+            sleep(Duration::from_secs(after)).await;
+            pgbouncer.socket().see_clients_off().await.map_err(std::io::Error::other)
+        }
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(%error, "the router ends");
@@ -85,7 +115,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> std::io::Result<()> {
+async fn run(arguments: Route) -> std::io::Result<()> {
     // The image's stop signal is PgBouncer's, SIGINT; a router that only knew SIGTERM would be waited for until the pod's grace ends.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -97,8 +127,7 @@ async fn run(arguments: Arguments) -> std::io::Result<()> {
     let paused = watch::Sender::new(None);
     let was_paused = paused.subscribe();
     let console = console::Console {
-        folder: arguments.pgbouncer,
-        port: arguments.pgbouncer_port,
+        socket: arguments.pgbouncer.socket(),
         login_retry: Duration::try_from_secs_f64(arguments.login_retry).map_err(std::io::Error::other)?,
         longest_pause: Duration::from_secs(arguments.longest_pause),
         paused,
@@ -121,6 +150,12 @@ async fn run(arguments: Arguments) -> std::io::Result<()> {
         _ = terminate.recv() => info!("the router has stopped"),
     }
     Ok(())
+}
+
+impl Pgbouncer {
+    fn socket(self) -> Socket {
+        Socket { folder: self.pgbouncer, port: self.pgbouncer_port }
+    }
 }
 
 async fn listen(port: u16, pool: Pool, targets: &watch::Receiver<Targets>) -> std::io::Result<Relay> {

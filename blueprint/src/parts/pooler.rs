@@ -163,7 +163,10 @@ fn deployment(platform: &Platform, facts: &Facts, configuration: &Value) -> Obje
             "ports": [Endpoint::POOLER.container_port()],
             "readinessProbe": {"tcpSocket": {"port": "pgbouncer"}, "periodSeconds": 2, "timeoutSeconds": 2},
             "livenessProbe": {"tcpSocket": {"port": "pgbouncer"}, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
-            "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
+            // Nobody comes any more after five seconds; those who are there leave with an answer, for another one.
+            "lifecycle": {"preStop": {"exec": {"command": [
+                "postgres-router", "see-clients-off", "--after=5", format!("--pgbouncer-port={}", Endpoint::POOLER_CONSOLE.port),
+            ]}}},
             "resources": pod::resources(pgbouncer),
             "securityContext": pod::security_context(),
             "volumeMounts": [
@@ -188,7 +191,7 @@ fn router(platform: &Platform, facts: &Facts, takes: Resources) -> Value {
     json!({
         "name": "router",
         "image": facts.images.get(Image::Pgbouncer),
-        "command": ["postgres-router"],
+        "command": ["postgres-router", "route"],
         "args": [
             format!("--members={}", platform.names().component(Component::DATABASE)),
             format!("--postgresql={}", Endpoint::PRIMARY.port),

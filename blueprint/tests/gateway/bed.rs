@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{ErrorKind, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -92,6 +92,20 @@ impl Bed {
 
     pub(crate) fn change(&self, method: &str, path: &str) -> Answer {
         request(self.ports[0], method, path).unwrap()
+    }
+
+    /// What the head of an answer says over a connection that could go on.
+    pub(crate) fn head(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports[0])).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: tasks\r\n\r\n").unwrap();
+        let head = BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+        head.collect::<Vec<_>>().join("\n").to_lowercase()
+    }
+
+    /// Tells it that it is to go, and returns what it answers, later.
+    pub(crate) fn leave(&self) -> thread::JoinHandle<Answer> {
+        let port = self.ports[1];
+        thread::spawn(move || request(port, "POST", "/leave").unwrap())
     }
 
     pub(crate) fn ask_as_operator(&self, path: &str) -> Answer {

@@ -137,3 +137,15 @@ fn the_rate_limits_do_not_count_what_the_operator_asks() {
     assert_eq!(operator, [200; 10]);
     assert_eq!(bed.ask_as_operator("/api/tasks").status, 404, "it is no way round the limits");
 }
+
+#[test]
+fn a_gateway_that_is_to_go_has_its_clients_come_back_to_another_one() {
+    let bed = Bed::new(1, &json!({}));
+    assert!(!bed.head("/api/tasks").contains("connection: close"));
+    let left = bed.leave();
+    eventually("answers say so", || bed.head("/api/tasks").contains("connection: close"));
+    assert!(bed.head("/nothing").contains("connection: close"), "its own answers, too");
+    assert_eq!(bed.get("/api/tasks").status, 200, "it goes on answering");
+    let left = left.join().unwrap();
+    assert!(left.status == 200 && left.took >= 4 * A_SECOND, "{left:?}");
+}

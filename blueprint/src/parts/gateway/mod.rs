@@ -43,6 +43,9 @@ impl Endpoint {
 
 const COMPONENT: Component = Component::GATEWAY;
 
+/// For so long a gateway that is to go asks its clients to come back to another one. Services lead past it within that time.
+const LEAVE_SECONDS: u32 = 5;
+
 /// nginx.
 pub(super) struct Gateway;
 
@@ -143,7 +146,9 @@ fn deployment(platform: &Platform, facts: &Facts, configuration: &Value) -> Obje
             ],
             "readinessProbe": {"httpGet": {"path": "/readyz", "port": "status"}, "periodSeconds": 2, "timeoutSeconds": 2},
             "livenessProbe": {"httpGet": {"path": "/healthz", "port": "status"}, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
-            "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
+            "lifecycle": {"preStop": {"exec": {"command": [
+                "wget", "-qO-", "--post-data=", format!("http://127.0.0.1:{}/leave", Endpoint::GATEWAY_STATUS.port),
+            ]}}},
             "resources": pod::resources(unit.resources),
             "securityContext": pod::security_context(),
             "volumeMounts": [
@@ -168,6 +173,7 @@ fn configuration(platform: &Platform) -> String {
         .replace("{instances}", &Endpoint::INSTANCES.host(platform))
         .replace("{namespace}", platform.namespace())
         .replace("{api_port}", &Endpoint::INSTANCES.port.to_string())
+        .replace("{leave_seconds}", &LEAVE_SECONDS.to_string())
         .replace("{port}", &Endpoint::GATEWAY.port.to_string())
         .replace("{status_port}", &Endpoint::GATEWAY_STATUS.port.to_string())
         .replace("{operator_port}", &Endpoint::GATEWAY_OPERATOR.port.to_string())
