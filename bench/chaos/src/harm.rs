@@ -1,22 +1,29 @@
 //! What is done to a platform.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{ResourceExt, api::DeleteParams};
+use kube::{Api, ResourceExt, api::DeleteParams};
 use tokio::time::sleep;
 
-use crate::target::{Target, command, node};
+use crate::target::{OPERATOR, Target, command, node};
 
-/// How long a node is away.
+/// How long a node, or the network, is away.
 const AWAY: Duration = Duration::from_mins(1);
+/// How long the API server of the cluster is away.
+const API_SERVER_AWAY: Duration = Duration::from_mins(2);
+const UNDISTURBED: Duration = Duration::from_secs(30);
+/// In the middle of a switchover.
+const MIDDLE: Duration = Duration::from_millis(400);
 
 /// What is done to a platform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
+    /// Nothing is done, for half a minute.
+    Undisturbed,
     /// The primary's pod is deleted.
     PrimaryDeleted,
     /// All processes of the primary's container are killed.
@@ -25,12 +32,20 @@ pub(crate) enum Scenario {
     PostgresKilled,
     /// A replica's pod is deleted.
     ReplicaDeleted,
+    /// The replicas receive no log for a minute.
+    ReceiversStopped,
     /// All poolers are deleted at once.
     PoolersDeleted,
     /// All instances of the API are deleted at once.
     InstancesDeleted,
+    /// All nodes of the session store are deleted at once.
+    SessionsDeleted,
     /// Another member of the database is made to lead.
     SwitchedOver,
+    /// Another member is made to lead, and its PostgreSQL is killed at once.
+    SwitchedOverAndKilled,
+    /// Another member is made to lead, and the operator is killed in the middle.
+    OperatorKilled,
     /// What each member of the database gets is changed: all are replaced, the primary last.
     MembersReplaced,
     /// The node of the primary is drained.
@@ -41,6 +56,14 @@ pub(crate) enum Scenario {
     NodeKilled,
     /// The network of the primary's node is away for a minute.
     NodeCutOff,
+    /// The primary's node does not reach the API server for a minute.
+    NodeWithoutApiServer,
+    /// Of what reaches the primary's node, 30 % is lost for a minute.
+    PacketsLost,
+    /// The API server of the cluster stands still for two minutes.
+    ApiServerFrozen,
+    /// All containers on all nodes of the platform are killed at once.
+    EverythingKilled,
 }
 
 /// What has to be undone.
@@ -50,14 +73,8 @@ pub(crate) enum Harm {
     Nothing,
     /// A rolling change is on its way.
     Rolls,
-    /// A node takes no pods.
-    Drained(String),
-    /// A node stands still.
-    Frozen(String),
-    /// A node has ended.
-    Killed(String),
-    /// A node reaches nobody.
-    CutOff(String),
+    /// It lasts for so long, and is undone by this command.
+    Lasts { time: Duration, undo: Vec<String> },
 }
 
 impl fmt::Display for Scenario {
@@ -69,7 +86,12 @@ impl fmt::Display for Scenario {
 
 impl Scenario {
     pub(crate) async fn begin(self, target: &Target) -> Result<Harm> {
+        let on_node = async || node(&target.primary().await?);
         match self {
+            Self::Undisturbed => {
+                sleep(UNDISTURBED).await;
+                Ok(Harm::Nothing)
+            }
             Self::PrimaryDeleted => delete(target, &[target.primary().await?]).await,
             Self::ReplicaDeleted => {
                 let primary = target.primary().await?.name_any();
@@ -78,10 +100,21 @@ impl Scenario {
             }
             Self::PoolersDeleted => delete(target, &target.pods_of("pooler").await?).await,
             Self::InstancesDeleted => delete(target, &target.pods_of("api").await?).await,
+            Self::SessionsDeleted => delete(target, &target.pods_of("sessions").await?).await,
             Self::PrimaryKilled => kill(&target.primary().await?, "all").await,
             Self::PostgresKilled => kill(&target.primary().await?, "postgres").await,
             Self::SwitchedOver => {
                 target.switch_over().await?;
+                Ok(Harm::Nothing)
+            }
+            Self::SwitchedOverAndKilled => {
+                target.switch_over().await?;
+                kill(&target.primary().await?, "postgres").await
+            }
+            Self::OperatorKilled => {
+                let (switched, killed) = tokio::join!(target.switch_over(), kill_operator(target));
+                killed?;
+                switched?;
                 Ok(Harm::Nothing)
             }
             Self::MembersReplaced => {
@@ -89,51 +122,59 @@ impl Scenario {
                 Ok(Harm::Rolls)
             }
             Self::NodeDrained => {
-                let harm = Harm::Drained(node(&target.primary().await?)?);
-                let Harm::Drained(node) = &harm else { return Ok(harm) };
-                let drain = ["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=110s"];
+                let node = on_node().await?;
+                let harm = Harm::lasting(Duration::ZERO, &["kubectl", "uncordon", &node]);
+                let drain = ["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=110s"];
                 command("kubectl", &drain).await?;
                 Ok(harm)
             }
             Self::NodeFrozen => {
-                let node = node(&target.primary().await?)?;
+                let node = on_node().await?;
                 command("docker", &["pause", &node]).await?;
-                Ok(Harm::Frozen(node))
+                Ok(Harm::lasting(AWAY, &["docker", "unpause", &node]))
             }
             Self::NodeKilled => {
-                let node = node(&target.primary().await?)?;
+                let node = on_node().await?;
                 command("docker", &["kill", &node]).await?;
-                Ok(Harm::Killed(node))
+                Ok(Harm::lasting(AWAY, &["docker", "start", &node]))
             }
-            Self::NodeCutOff => {
-                let node = node(&target.primary().await?)?;
-                network(&node, "-I").await?;
-                Ok(Harm::CutOff(node))
+            Self::NodeCutOff => shut_off(&on_node().await?, NETWORK).await,
+            Self::NodeWithoutApiServer => shut_off(&on_node().await?, API_SERVER).await,
+            Self::PacketsLost => shut_off(&on_node().await?, LOSS).await,
+            Self::ReceiversStopped => {
+                let (stop, go) = ("pkill -STOP -f [w]alreceiver || true", "pkill -CONT -f [w]alreceiver || true");
+                on_nodes(&nodes(target).await?, AWAY, stop, go).await
+            }
+            Self::ApiServerFrozen => {
+                let control_plane = control_plane(&on_node().await?);
+                let (stop, go) = ("pkill -STOP kube-apiserver", "pkill -CONT kube-apiserver");
+                on_nodes(&[control_plane].into(), API_SERVER_AWAY, stop, go).await
+            }
+            Self::EverythingKilled => {
+                let script = "ctr -n k8s.io tasks ls | awk 'NR > 1 { print $2 }' | xargs kill -9; true";
+                on_nodes(&nodes(target).await?, Duration::ZERO, script, "true").await
             }
         }
     }
 }
 
 impl Harm {
+    fn lasting(time: Duration, undo: &[&str]) -> Self {
+        Self::Lasts { time, undo: undo.iter().map(|&word| word.to_owned()).collect() }
+    }
+
     /// Ends what was begun; whether there was anything to end.
     pub(crate) async fn end(&mut self, target: &Target) -> Result<bool> {
-        if matches!(self, Self::Frozen(_) | Self::Killed(_) | Self::CutOff(_)) {
-            sleep(AWAY).await;
-        }
         // Where that fails, it is tried again when this is dropped.
         match &*self {
             Self::Nothing => return Ok(false),
             Self::Rolls => target.settled().await?,
-            Self::Drained(node) => {
-                command("kubectl", &["uncordon", node]).await?;
+            Self::Lasts { time, undo } => {
+                sleep(*time).await;
+                let words: Vec<&str> = undo.iter().map(String::as_str).collect();
+                let (program, arguments) = words.split_first().context("nothing undoes it")?;
+                command(program, arguments).await?;
             }
-            Self::Frozen(node) => {
-                command("docker", &["unpause", node]).await?;
-            }
-            Self::Killed(node) => {
-                command("docker", &["start", node]).await?;
-            }
-            Self::CutOff(node) => network(node, "-D").await?,
         }
         // It is undone: what is left is not to be dropped.
         std::mem::forget(std::mem::take(self));
@@ -144,22 +185,59 @@ impl Harm {
 impl Drop for Harm {
     /// A run that fails leaves nothing behind that the next one would fall over.
     fn drop(&mut self) {
-        let (program, arguments) = match self {
-            Self::Nothing | Self::Rolls => return,
-            Self::Drained(node) => ("kubectl", vec!["uncordon", node]),
-            Self::Frozen(node) => ("docker", vec!["unpause", node]),
-            Self::Killed(node) => ("docker", vec!["start", node]),
-            Self::CutOff(node) => ("docker", vec!["exec", node, "bash", "-c", NETWORK, "network", "-D"]),
-        };
-        let _ = std::process::Command::new(program).args(arguments).status();
+        if let Self::Lasts { undo, .. } = self
+            && let Some((program, arguments)) = undo.split_first()
+        {
+            let _ = std::process::Command::new(program).args(arguments).status();
+        }
     }
 }
 
-/// Takes the node's network away, or gives it back.
+/// Takes the node's network away with -I, or gives it back with -D.
 const NETWORK: &str = r#"for chain in INPUT OUTPUT FORWARD; do iptables "$1" $chain ! -i lo -j DROP 2>/dev/null || iptables "$1" $chain ! -o lo -j DROP; done"#;
+/// The same for what goes to the API server.
+const API_SERVER: &str = r#"for chain in OUTPUT FORWARD; do iptables "$1" $chain -p tcp --dport 6443 -j DROP; done"#;
+/// Three in ten of the packets that come.
+const LOSS: &str = r#"for chain in INPUT FORWARD; do iptables "$1" $chain ! -i lo -m statistic --mode random --probability 0.3 -j DROP; done"#;
 
-async fn network(node: &str, change: &str) -> Result<()> {
-    command("docker", &["exec", node, "bash", "-euc", NETWORK, "network", change]).await.map(drop)
+async fn shut_off(node: &str, script: &str) -> Result<Harm> {
+    let harm = Harm::lasting(AWAY, &["docker", "exec", node, "bash", "-c", script, "network", "-D"]);
+    command("docker", &["exec", node, "bash", "-euc", script, "network", "-I"]).await?;
+    Ok(harm)
+}
+
+/// Runs a script on all of these nodes at once, and another one after some time.
+async fn on_nodes(nodes: &BTreeSet<String>, time: Duration, script: &str, undo: &str) -> Result<Harm> {
+    let all: Vec<&str> = nodes.iter().map(String::as_str).collect();
+    let undo = format!("for node in {}; do docker exec \"$node\" bash -c '{undo}'; done", all.join(" "));
+    let harm = Harm::lasting(time, &["bash", "-c", &undo]);
+    try_join_all(
+        nodes.iter().map(|node| async move { command("docker", &["exec", node, "bash", "-uc", script]).await }),
+    )
+    .await?;
+    Ok(harm)
+}
+
+/// The nodes that the platform runs on.
+async fn nodes(target: &Target) -> Result<BTreeSet<String>> {
+    target.pods_of("").await?.iter().map(node).collect()
+}
+
+/// The node of the API server of the kind cluster that a node belongs to.
+fn control_plane(node: &str) -> String {
+    format!(
+        "{}-control-plane",
+        node.trim_end_matches(|letter: char| letter.is_ascii_digit()).trim_end_matches("-worker")
+    )
+}
+
+async fn kill_operator(target: &Target) -> Result<()> {
+    sleep(MIDDLE).await;
+    let pods: Api<Pod> = Api::namespaced(target.client.clone(), OPERATOR);
+    let at_once = DeleteParams::default().grace_period(0);
+    let replicas = target.operator().await?;
+    try_join_all(replicas.iter().map(async |pod| pods.delete(&pod.name_any(), &at_once).await)).await?;
+    Ok(())
 }
 
 async fn delete(target: &Target, pods: &[Pod]) -> Result<Harm> {

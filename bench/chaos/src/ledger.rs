@@ -20,8 +20,6 @@ use crate::target::eventually;
 
 /// How many users write at once.
 const WRITERS: usize = 4;
-/// Between two writes of a user: a person's pace.
-const PAUSE: Duration = Duration::from_millis(25);
 /// So long a user waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -35,7 +33,11 @@ pub(crate) struct Ledger {
 }
 
 /// The same for all runs: who registers too often is held up.
-pub(crate) struct Users(Vec<User>);
+pub(crate) struct Users {
+    all: Vec<User>,
+    /// Between two writes of each.
+    pause: Duration,
+}
 
 struct User {
     client: Client,
@@ -48,6 +50,7 @@ struct Entry {
     user: usize,
     title: String,
     answered: Instant,
+    took: Duration,
     outcome: Outcome,
 }
 
@@ -99,12 +102,12 @@ impl fmt::Display for Reconciled {
 }
 
 impl Users {
-    pub(crate) async fn register(url: &str) -> Result<Arc<Self>> {
-        let users = eventually("users register", 60, async || {
+    pub(crate) async fn register(url: &str, pause: Duration) -> Result<Arc<Self>> {
+        let all = eventually("users register", 60, async || {
             try_join_all((0..WRITERS).map(async |number| User::register(url, number).await)).await
         })
         .await?;
-        Ok(Arc::new(Self(users)))
+        Ok(Arc::new(Self { all, pause }))
     }
 }
 
@@ -115,15 +118,16 @@ impl Ledger {
 
     /// Writes until it is closed.
     pub(crate) async fn write(&self) -> Result<Written> {
-        try_join_all(self.users.0.iter().enumerate().map(async |(number, user)| {
+        try_join_all(self.users.all.iter().enumerate().map(async |(number, user)| {
             let mut count = 0;
             while !self.over.load(Ordering::Relaxed) {
                 count += 1;
                 let title = format!("{}-{number}-{count}", self.run);
+                let began = Instant::now();
                 let outcome = user.create(&title).await;
-                let entry = Entry { user: number, title, answered: Instant::now(), outcome };
+                let entry = Entry { user: number, title, answered: Instant::now(), took: began.elapsed(), outcome };
                 self.entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
-                sleep(PAUSE).await;
+                sleep(self.users.pause).await;
             }
             anyhow::Ok(())
         }))
@@ -217,6 +221,14 @@ impl Written {
         longest_gap(&times)
     }
 
+    /// How long acknowledged writes took, of so many in a hundred no longer.
+    pub(crate) fn took(&self, percent: usize) -> Duration {
+        let entries = self.entries.iter().filter(|entry| entry.outcome == Outcome::Acknowledged);
+        let mut times: Vec<Duration> = entries.map(|entry| entry.took).collect();
+        times.sort_unstable();
+        times.get((times.len() * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or_default()
+    }
+
     /// Compares what was acknowledged with what is there.
     pub(crate) async fn reconcile(self) -> Result<Reconciled> {
         let mut reconciled = Reconciled {
@@ -230,7 +242,7 @@ impl Written {
             sessions_lost: 0,
         };
         let mut stored = Vec::new();
-        for user in &self.users.0 {
+        for user in &self.users.all {
             if eventually("a session is looked for", 60, async || user.is_known().await).await? {
                 stored.push(eventually("the tasks are read", 60, async || user.titles().await).await?);
             } else {

@@ -35,6 +35,9 @@ struct Arguments {
     /// How often.
     #[arg(long, default_value_t = 10)]
     runs: usize,
+    /// Between two writes of each of the four users, in milliseconds: a person's pace.
+    #[arg(long, default_value_t = 25)]
+    pause: u64,
     /// The gateway.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
@@ -50,6 +53,8 @@ struct Arguments {
 #[derive(Debug)]
 struct Run {
     without_a_write: Duration,
+    /// How long the acknowledged writes took: half of them no longer, and 95 in a hundred.
+    took: [Duration; 2],
     ledger: Reconciled,
 }
 
@@ -62,6 +67,9 @@ struct Row {
     seconds_without_a_write_p50: f64,
     seconds_without_a_write_p95: f64,
     seconds_without_a_write_longest: f64,
+    /// Of the middle run.
+    milliseconds_a_write_p50: f64,
+    milliseconds_a_write_p95: f64,
     acknowledged: usize,
     refused: usize,
     unknown: usize,
@@ -77,7 +85,7 @@ async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let target = Target::new(&arguments.name, &arguments.namespace, &arguments.url).await?;
     target.settled().await?;
-    let users = Users::register(&target.url).await?;
+    let users = Users::register(&target.url, Duration::from_millis(arguments.pause)).await?;
     let mut count = 0;
     let scenarios =
         if arguments.scenarios.is_empty() { Scenario::value_variants().to_vec() } else { arguments.scenarios };
@@ -87,8 +95,11 @@ async fn main() -> Result<()> {
             count += 1;
             let run =
                 run(&target, scenario, &users, count).await.with_context(|| format!("{scenario}, run {number}"))?;
-            let Run { without_a_write, ledger } = &run;
-            eprintln!("{scenario} {number}: {:.2} s without a write; {ledger}", without_a_write.as_secs_f64());
+            let Run { without_a_write, took: [half, most], ledger } = &run;
+            eprintln!(
+                "{scenario} {number}: {:.2} s without a write; p50 {half:.1?}, p95 {most:.1?}; {ledger}",
+                without_a_write.as_secs_f64()
+            );
             runs.push(run);
         }
         println!("{}", serde_json::to_string(&row(scenario, &runs))?);
@@ -109,7 +120,8 @@ async fn run(target: &Target, scenario: Scenario, users: &Arc<Users>, number: us
     harmed?;
     let written = written?;
     target.settled().await?;
-    Ok(Run { without_a_write: written.longest_gap(), ledger: written.reconcile().await? })
+    let (without_a_write, took) = (written.longest_gap(), [written.took(50), written.took(95)]);
+    Ok(Run { without_a_write, took, ledger: written.reconcile().await? })
 }
 
 async fn harm(target: &Target, scenario: Scenario, ledger: &Ledger) -> Result<()> {
@@ -141,6 +153,11 @@ fn row(scenario: Scenario, runs: &[Run]) -> Row {
         let place = (gaps.len() * percent).div_ceil(100).saturating_sub(1);
         gaps.get(place).map_or(f64::NAN, Duration::as_secs_f64)
     };
+    let milliseconds = |of: usize| {
+        let mut times: Vec<Duration> = runs.iter().map(|run| run.took[of]).collect();
+        times.sort_unstable();
+        times.get(times.len() / 2).map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0)
+    };
     let sum = |of: fn(&Reconciled) -> usize| runs.iter().map(|run| of(&run.ledger)).sum();
     Row {
         scenario: scenario.to_string(),
@@ -148,6 +165,8 @@ fn row(scenario: Scenario, runs: &[Run]) -> Row {
         seconds_without_a_write_p50: quantile(50),
         seconds_without_a_write_p95: quantile(95),
         seconds_without_a_write_longest: quantile(100),
+        milliseconds_a_write_p50: milliseconds(0),
+        milliseconds_a_write_p95: milliseconds(1),
         acknowledged: sum(|ledger| ledger.acknowledged),
         refused: sum(|ledger| ledger.refused),
         unknown: sum(|ledger| ledger.unknown.len()),

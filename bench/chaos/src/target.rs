@@ -15,6 +15,8 @@ use serde_json::json;
 use taskplatform_crds::{SWITCHOVER, TaskPlatform};
 use tokio::{process::Command, time::sleep};
 
+/// The namespace of the operator.
+pub(crate) const OPERATOR: &str = "taskplatform-system";
 const LONGEST_COMMAND: Duration = Duration::from_mins(2);
 
 /// The platform that is broken.
@@ -64,11 +66,16 @@ impl Target {
         .await
     }
 
+    /// The pods of the operator.
+    pub(crate) async fn operator(&self) -> Result<Vec<Pod>> {
+        let operator: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR);
+        let labels = ListParams::default().labels("app.kubernetes.io/name=taskplatform-operator");
+        Ok(operator.list(&labels).await?.items)
+    }
+
     /// Whether a node may be lost without the whole operator.
     async fn operator_stands_apart(&self) -> Result<()> {
-        let operator: Api<Pod> = Api::namespaced(self.client.clone(), "taskplatform-system");
-        let labels = ListParams::default().labels("app.kubernetes.io/name=taskplatform-operator");
-        let pods = operator.list(&labels).await?.items;
+        let pods = self.operator().await?;
         let nodes: BTreeSet<_> = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.as_ref()).collect();
         ensure!(nodes.len() > 1, "all replicas of the operator are on one node");
         Ok(())
