@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Deref};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{Resource, ResourceExt};
 use taskplatform_crds::{
-    Count, SWITCHOVER, Switchover, SwitchoverError, TaskPlatform, TaskPlatformSpec, TaskPlatformStatus,
+    Count, SWITCHOVER, Size, Storage, Switchover, SwitchoverError, TaskPlatform, TaskPlatformSpec, TaskPlatformStatus,
 };
 
 use crate::{Component, Finding, Images, Unit, Versions, findings};
@@ -203,6 +203,9 @@ pub struct Facts {
     pub versions: Versions,
     /// Pods that units keep although the spec wants fewer, by the units' names: those beyond it still have what nobody else has.
     pub kept_pods: BTreeMap<String, i32>,
+    /// The sizes of volumes that are, or are to be, larger than the spec says, by the units' names: they never shrink, and a new pod's is as large as those
+    /// beside it.
+    pub volumes: BTreeMap<String, Size>,
 }
 
 impl Default for Facts {
@@ -215,6 +218,7 @@ impl Default for Facts {
             api_instances: None,
             versions: Versions::new(),
             kept_pods: BTreeMap::new(),
+            volumes: BTreeMap::new(),
         }
     }
 }
@@ -228,5 +232,12 @@ impl Facts {
     /// How many pods of a unit run.
     pub fn pods(&self, unit: &Unit) -> i32 {
         self.kept_pods.get(&unit.name).copied().unwrap_or_default().max(unit.pods)
+    }
+
+    /// The volume of each of a unit's pods.
+    pub(crate) fn storage(&self, unit: &Unit) -> Option<Storage> {
+        let storage = unit.storage.clone()?;
+        let size = self.volumes.get(&unit.name).copied().map_or(storage.size, |size| size.max(storage.size));
+        Some(Storage { size, ..storage })
     }
 }

@@ -94,8 +94,14 @@ pub(crate) fn deployment(platform: &Platform, unit: &Unit, surge: &Value, templa
     )
 }
 
-/// A unit's StatefulSet, of so many pods. All pods start at once: they find each other by themselves.
-pub(crate) fn stateful_set(platform: &Platform, unit: &Unit, pods: i32, service: &str, template: Template) -> Object {
+/// A unit's StatefulSet. All pods start at once: they find each other by themselves.
+pub(crate) fn stateful_set(
+    platform: &Platform,
+    unit: &Unit,
+    facts: &Facts,
+    service: &str,
+    template: Template,
+) -> Object {
     Object::new(
         platform,
         unit.component,
@@ -103,7 +109,7 @@ pub(crate) fn stateful_set(platform: &Platform, unit: &Unit, pods: i32, service:
         &unit.name,
         json!({"spec": {
             "serviceName": service,
-            "replicas": pods,
+            "replicas": facts.pods(unit),
             "revisionHistoryLimit": 3,
             "podManagementPolicy": "Parallel",
             // The operator replaces the pods: it knows which of them leads, and that no other stateful part of the platform is at it.
@@ -113,7 +119,7 @@ pub(crate) fn stateful_set(platform: &Platform, unit: &Unit, pods: i32, service:
             // they are to go with the TaskPlatform, the operator makes that one their owner.
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
             "template": template.value(platform, unit),
-            "volumeClaimTemplates": unit.storage.iter().map(volume_claim).collect::<Vec<_>>(),
+            "volumeClaimTemplates": facts.storage(unit).iter().map(volume_claim).collect::<Vec<_>>(),
         }}),
     )
 }

@@ -14,7 +14,7 @@ use kube::{
     core::{ApiResource, DynamicObject},
 };
 use taskplatform_blueprint::{Component, Facts, Images, Kind, PARTS, REQUESTS_PER_SECOND};
-use taskplatform_crds::TaskPlatform;
+use taskplatform_crds::{Size, TaskPlatform};
 
 /// Which cluster, and where in it.
 // clap would name the group like that of the command's own arguments.
@@ -136,6 +136,7 @@ impl Cluster {
             requests_per_second: self.serves_requests_per_second().await?,
             operator_namespace: self.operator_namespace.clone(),
             api_instances: instances(platform),
+            volumes: volumes(platform),
             ..Facts::default()
         })
     }
@@ -219,6 +220,17 @@ fn environment(deployment: &Deployment) -> BTreeMap<String, String> {
         deployment.spec.iter().filter_map(|spec| spec.template.spec.as_ref()).flat_map(|spec| &spec.containers);
     let variables = containers.flat_map(|container| container.env.iter().flatten());
     variables.filter_map(|variable| Some((variable.name.clone(), variable.value.clone()?))).collect()
+}
+
+/// The sizes of volumes by the StatefulSets that claim them: those that have grown by themselves stay as they are.
+fn volumes(platform: &[(Kind, DynamicObject)]) -> BTreeMap<String, Size> {
+    let sets = platform.iter().filter(|(kind, _)| *kind == Kind::StatefulSet);
+    let size = |(_, set): &(Kind, DynamicObject)| {
+        let claim = &set.data["spec"]["volumeClaimTemplates"][0];
+        let size = claim["spec"]["resources"]["requests"]["storage"].as_str()?.parse().ok()?;
+        Some((set.name_any(), size))
+    };
+    sets.filter_map(size).collect()
 }
 
 /// The instances of the API that run.

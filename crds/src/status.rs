@@ -256,6 +256,15 @@ pub struct DatabaseMember {
     pub timeline: Option<i64>,
     /// How many bytes of WAL a replica is behind; absent for the primary, and while it is not known.
     pub lag_bytes: Option<i64>,
+    /// The size of its volume's file system in bytes, which may be the node's disk; absent while it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_size_bytes: Option<i64>,
+    /// How much of it is used, in percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_used_percent: Option<i32>,
+    /// In how many days it is full at the rate of the last day; absent where it does not fill up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_full_in_days: Option<i32>,
 }
 
 /// A Redis Cluster's nodes.

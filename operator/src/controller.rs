@@ -101,7 +101,8 @@ async fn end(context: Arc<Context>, found: Found) {
     let draft = Draft::from(&found.platform);
     let (name, namespace) = (draft.name(), draft.namespace());
     context.keepers.forget(draft.uid());
-    context.metrics.forget(namespace, name);
+    let conditions = draft.status().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    context.metrics.forget(namespace, name, conditions.iter().map(|condition| condition.type_.as_str()));
     lock(&context.memories).remove(draft.uid());
     if let Err(error) = ending::finish_gone(&context.client, &draft, found.meta()).await {
         warn!(platform = name, namespace, error = describe(&error), "volumes of a deleted platform stay");

@@ -19,9 +19,10 @@ use crate::{
     apply::{Applied, Failure, credentials, ending, predecessor},
     context::{Context, Memory, Settled},
     describe,
-    keepers::Brief,
+    keepers::{Brief, seen},
     metrics::Outcome,
     status::{self, Hold},
+    volumes::{self, Growth, Room},
     world::{Found, Snapshot},
 };
 
@@ -119,7 +120,8 @@ fn is_checked(draft: &Draft, context: &Context) -> bool {
 
 async fn build(found: &Found, platform: Arc<Platform>, snapshot: Snapshot, context: &Context) -> Result<Action, Error> {
     let hold = hold(found, &platform, context);
-    let mut facts = facts(&platform, &snapshot, context).await;
+    let room = room(&platform, &snapshot, context).await;
+    let mut facts = facts(&platform, &snapshot, room.as_ref(), context).await;
     if hold.is_none() {
         ending::prepare(&context.client, &platform, found.meta()).await?;
         begin_with_instances(&platform, &facts, context).await?;
@@ -175,6 +177,7 @@ async fn build(found: &Found, platform: Arc<Platform>, snapshot: Snapshot, conte
             failures: &failures,
             hold: hold.as_ref(),
             requests_per_second: facts.requests_per_second,
+            room: room.as_ref(),
         };
         let status = status::built(&facts, Timestamp::now());
         if status::is_true(&status, "Ready") && !status::is_true(&status, "Reconciling") {
@@ -212,8 +215,22 @@ async fn begin_with_instances(platform: &Platform, facts: &Facts, context: &Cont
     patched.map(|_| ()).map_err(|error| Error::Instances(Box::new(error)))
 }
 
+/// How much room the volumes of the database have. Those whose storage class does not let them grow are not asked to: nothing would be applied.
+async fn room(platform: &Platform, snapshot: &Snapshot, context: &Context) -> Option<Room> {
+    let observed = context.keepers.observed(platform.uid());
+    let cluster = seen(observed.database.as_ref())?.as_ref().ok()?;
+    let room = Room::of(platform, snapshot, cluster)?;
+    if let Growth::To(_) = room.growth {
+        let class = volumes::class(platform, snapshot);
+        if !context.offers.is_expandable(&context.client, &class).await {
+            return Some(Room { growth: Growth::Impossible(class), ..room });
+        }
+    }
+    Some(room)
+}
+
 /// What the blueprint has to know of what is there.
-async fn facts(platform: &Platform, snapshot: &Snapshot, context: &Context) -> Facts {
+async fn facts(platform: &Platform, snapshot: &Snapshot, room: Option<&Room>, context: &Context) -> Facts {
     let observed = context.keepers.observed(platform.uid());
     let replicas = |unit: &Unit| {
         let workload = snapshot.get(unit.kind(), &unit.name)?;
@@ -230,6 +247,7 @@ async fn facts(platform: &Platform, snapshot: &Snapshot, context: &Context) -> F
         requests_per_second: context.offers.requests_per_second(&context.client).await,
         api_instances: api.and_then(replicas),
         kept_pods: kept.collect(),
+        volumes: volumes::sizes(platform, &units, snapshot, room),
         ..context.facts.clone()
     }
 }

@@ -23,6 +23,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod upgrade;
+mod volumes;
 mod world;
 
 use std::{error::Error, process::ExitCode, sync::Arc};

@@ -67,6 +67,13 @@ pub(crate) struct PlatformLabel {
     pub(crate) name: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ConditionLabel {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) condition: String,
+}
+
 /// The operator's metrics.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -77,6 +84,7 @@ pub(crate) struct Metrics {
     pub(crate) reconcile_seconds: Histogram,
     pub(crate) applied: Family<KindLabel, Counter>,
     pub(crate) ready: Family<PlatformLabel, Gauge>,
+    pub(crate) conditions: Family<ConditionLabel, Gauge>,
     pub(crate) reviews: Family<VerdictLabel, Counter>,
     pub(crate) evictions: Family<EvictionLabel, Counter>,
 }
@@ -92,11 +100,22 @@ impl Default for Metrics {
             reconcile_seconds: Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
             applied: Family::default(),
             ready: Family::default(),
+            conditions: Family::default(),
             reviews: Family::default(),
             evictions: Family::default(),
         };
-        let Self { registry, leader, nodes, reconciliations, reconcile_seconds, applied, ready, reviews, evictions } =
-            &mut metrics;
+        let Self {
+            registry,
+            leader,
+            nodes,
+            reconciliations,
+            reconcile_seconds,
+            applied,
+            ready,
+            conditions,
+            reviews,
+            evictions,
+        } = &mut metrics;
         registry.register("leader", "1 while this replica reconciles", leader.clone());
         registry.register(
             "nodes",
@@ -107,6 +126,11 @@ impl Default for Metrics {
         registry.register("reconcile_seconds", "How long a reconciliation takes", reconcile_seconds.clone());
         registry.register("applied_objects", "Objects sent to the API server, by kind", applied.clone());
         registry.register("platform_ready", "1 while the platform serves requests", ready.clone());
+        registry.register(
+            "platform_condition_bad",
+            "1 for each condition of a platform that is not as it should be; without a series while it is",
+            conditions.clone(),
+        );
         registry.register(
             "admission_reviews",
             "TaskPlatforms that the API server asked about, by the answer",
@@ -125,8 +149,33 @@ impl Metrics {
         Ok(text)
     }
 
-    /// Forgets a platform that is gone.
-    pub(crate) fn forget(&self, namespace: &str, name: &str) {
+    /// Notes how a platform is: whether it serves, and each condition with whether it is as it should be.
+    pub(crate) fn note<'a>(
+        &self,
+        namespace: &str,
+        name: &str,
+        is_ready: bool,
+        conditions: impl Iterator<Item = (&'a str, bool)>,
+    ) {
+        let platform = PlatformLabel { namespace: namespace.to_owned(), name: name.to_owned() };
+        self.ready.get_or_create(&platform).set(i64::from(is_ready));
+        for (condition, is_good) in conditions {
+            let label = ConditionLabel {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                condition: condition.to_owned(),
+            };
+            if is_good {
+                self.conditions.remove(&label);
+            } else {
+                self.conditions.get_or_create(&label).set(1);
+            }
+        }
+    }
+
+    /// Forgets a platform that is gone, and its conditions.
+    pub(crate) fn forget<'a>(&self, namespace: &str, name: &str, conditions: impl Iterator<Item = &'a str>) {
+        self.note(namespace, name, false, conditions.map(|condition| (condition, true)));
         self.ready.remove(&PlatformLabel { namespace: namespace.to_owned(), name: name.to_owned() });
     }
 }

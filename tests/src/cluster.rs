@@ -10,7 +10,10 @@ use kube::{
     config::KubeConfigOptions,
 };
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, copy_bidirectional},
+    net::TcpListener,
+};
 
 use crate::eventually;
 
@@ -135,6 +138,27 @@ pub async fn connect(
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let mut forwarder = api.portforward(pod, &[port]).await?;
     forwarder.take_stream(port).context("no stream")
+}
+
+/// Has a port of this machine lead to a port of a pod, as long as the test runs. Returns its URL.
+///
+/// # Errors
+/// When no port can be had.
+pub async fn forward(client: &Client, namespace: &str, pod: &str, port: u16) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let (client, namespace, pod) = (client.clone(), namespace.to_owned(), pod.to_owned());
+    tokio::spawn(async move {
+        while let Ok((mut here, _)) = listener.accept().await {
+            let (client, namespace, pod) = (client.clone(), namespace.clone(), pod.clone());
+            tokio::spawn(async move {
+                if let Ok(mut there) = connect(&client, &namespace, &pod, port).await {
+                    drop(copy_bidirectional(&mut here, &mut there).await);
+                }
+            });
+        }
+    });
+    Ok(url)
 }
 
 /// Answers of a pod's HTTP server, fetched through the API server.

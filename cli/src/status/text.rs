@@ -12,6 +12,8 @@ const BAD: Style = AnsiColor::Red.on_default();
 const DOUBTFUL: Style = AnsiColor::Yellow.on_default();
 const TITLE: Style = Style::new().bold();
 
+/// Conditions that say what is on its way, or wrong.
+const FALSE_WHERE_ALL_IS_WELL: [&str; 3] = ["Reconciling", "Stalled", "AutoscalingPolicyDegraded"];
 /// Figures that stand elsewhere, or that nobody reads.
 const HIDDEN: [&str; 3] = ["ready", "selector", "masters"];
 
@@ -53,7 +55,7 @@ fn head(tree: &Tree) -> String {
 /// What is said of the platform as a whole, where it is not what is wished for.
 fn conditions(tree: &Tree, now: Timestamp) -> String {
     let of_note = tree.conditions.iter().filter(|condition| {
-        let good = if matches!(condition.type_.as_str(), "Ready" | "SurvivesNodeLoss") { "True" } else { "False" };
+        let good = if FALSE_WHERE_ALL_IS_WELL.contains(&condition.type_.as_str()) { "False" } else { "True" };
         condition.status != good
     });
     let text = |condition: &Condition| {
@@ -164,7 +166,7 @@ fn list(rows: &[&Map<String, Value>], now: Timestamp) -> String {
 }
 
 /// Figures carry their unit in their name.
-const UNITS: [&str; 2] = ["Bytes", "Milliseconds"];
+const UNITS: [&str; 3] = ["Bytes", "Milliseconds", "Percent"];
 
 /// `maxWaitMilliseconds` is labelled `max wait`.
 fn label(name: &str) -> String {
@@ -187,6 +189,7 @@ fn figure(name: &str, value: &Value, now: Timestamp) -> String {
     match value {
         Value::Number(number) if name.ends_with("Bytes") => number.as_f64().map_or_else(|| number.to_string(), bytes),
         Value::Number(number) if name.ends_with("Milliseconds") => format!("{number} ms"),
+        Value::Number(number) if name.ends_with("Percent") => format!("{number} %"),
         Value::String(text) => match text.parse::<Timestamp>() {
             Ok(time) => format!("{} ago ({text})", age(time, now)),
             Err(_) => text.clone(),
@@ -247,6 +250,8 @@ mod tests {
                     condition("Ready", "True", "Degraded:Messaging", "A task can be written and read through the gateway. Not as it should be: messaging: 2 of 3 nodes are in the quorum"),
                     condition("Reconciling", "False", "Settled", "Everything is as the spec says."),
                     condition("DatabaseReady", "True", "AsDesired", "fine"),
+                    condition("DatabaseDurable", "True", "QuorumCommit", "fine"),
+                    condition("VolumesHaveRoom", "False", "FillsUp", "the volume of tasks-database-1 is 81 % full, of 100Gi"),
                     condition("MessagingReady", "False", "QuorumAtRisk", "2 of 3 nodes are in the quorum: tasks-messaging-2 is not scheduled: 0/3 nodes are available: 3 Insufficient memory."),
                 ],
                 "database": {
@@ -256,7 +261,7 @@ mod tests {
                     ],
                     "members": [
                         {"pod": "tasks-database-0", "role": "replica", "state": "streaming", "timeline": 2, "lagBytes": 1_572_864},
-                        {"pod": "tasks-database-1", "role": "primary", "state": "running", "timeline": 2, "lagBytes": null},
+                        {"pod": "tasks-database-1", "role": "primary", "state": "running", "timeline": 2, "lagBytes": null, "volumeSizeBytes": 107_374_182_400_u64, "volumeUsedPercent": 81},
                     ],
                 },
                 "messaging": {"ready": "2/3", "queuedMessages": 7, "selector": "a=b"},
@@ -291,6 +296,8 @@ mod tests {
         let plain = anstream::adapter::strip_str(&text).to_string();
         let expected = "\
 tasks in namespace team: serves, but with trouble: messaging
+  VolumesHaveRoom is False since 4m ago, FillsUp: the volume of tasks-database-1
+  is 81 % full, of 100Gi
 ✗ messaging 2/3  QuorumAtRisk since 4m ago
   2 of 3 nodes are in the quorum: tasks-messaging-2 is not scheduled: 0/3 nodes
   are available: 3 Insufficient memory.
@@ -303,9 +310,10 @@ tasks in namespace team: serves, but with trouble: messaging
   primary tasks-database-1, streaming replicas 1, timeline 2
   CAUSE       FORMER            PRIMARY           TIME     TIMELINE   UNLED
   Switchover  tasks-database-0  tasks-database-1  60m ago         2  812 ms
-  POD                   LAG  ROLE     STATE      TIMELINE
-  tasks-database-0  1.5 MiB  replica  streaming         2
-  tasks-database-1        -  primary  running           2
+                                                            VOLUME  VOLUME
+  POD                   LAG  ROLE     STATE      TIMELINE     SIZE    USED
+  tasks-database-0  1.5 MiB  replica  streaming         2        -       -
+  tasks-database-1        -  primary  running           2  100 GiB    81 %
 ";
         assert_eq!(plain, expected, "\n{plain}");
     }

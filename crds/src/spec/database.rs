@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Resources, Storage, rules};
+use super::{Resources, Storage, VOLUME_RULES, rules};
 use crate::{Count, Size};
 
 /// PostgreSQL: one primary and its read replicas.
@@ -19,7 +19,7 @@ pub struct Database {
     /// How far a replica may be behind the primary, in bytes of its log. One that is further behind is told as not replicating.
     pub max_replica_lag: Size,
     /// The volume of each member.
-    pub storage: Storage,
+    pub storage: DatabaseStorage,
     /// What each member gets. Memory settings such as `shared_buffers` follow from it.
     pub resources: Resources,
     /// Settings of postgresql.conf, by name. They come before the ones that follow from the resources. Names and values
@@ -38,10 +38,45 @@ impl Default for Database {
             read_replicas: Count::clamped(3),
             durability: Durability::default(),
             max_replica_lag: Size::mebibytes(64),
-            storage: Storage::new(100),
+            storage: DatabaseStorage { size: Size::gibibytes(100), class: None, autogrow: None },
             resources: Resources::new(4000, 16 << 10),
             parameters: BTreeMap::new(),
         }
+    }
+}
+
+/// A volume a member, which may grow by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules(&[
+    VOLUME_RULES[0],
+    VOLUME_RULES[1],
+    ("!has(self.autogrow) || quantity(string(self.autogrow.limit)).compareTo(quantity(string(self.size))) >= 0", "storage.autogrow.limit is less than storage.size: give the size that the volumes may grow to, such as four times storage.size"),
+])))]
+pub struct DatabaseStorage {
+    /// The size of each volume, such as 100Gi. It can grow, where the storage class allows expansion; it never shrinks.
+    pub size: Size,
+    /// The StorageClass. Left out, the cluster's default class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub class: Option<String>,
+    /// Has the volumes grow by themselves. Left out, they grow only when `size` is raised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autogrow: Option<Autogrow>,
+}
+
+/// All volumes grow by a quarter, to whole gibibytes, when one of them is four fifths full, where the storage class allows expansion.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Autogrow {
+    /// The size that they do not grow beyond, such as 500Gi.
+    pub limit: Size,
+}
+
+impl DatabaseStorage {
+    /// The volume as such.
+    pub fn volume(&self) -> Storage {
+        Storage { size: self.size, class: self.class.clone() }
     }
 }
 

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 pub use api::Api;
 pub use cache::Cache;
-pub use database::{Database, Durability, Parameter};
+pub use database::{Autogrow, Database, DatabaseStorage, Durability, Parameter};
 pub(crate) use gateway::PATH_PATTERN;
 pub use gateway::{Gateway, GatewayService, GatewayType, HealthCheck, RateLimit, RateLimits, ServiceType};
 pub use pooler::{PoolMode, Pooler};
@@ -127,13 +127,22 @@ impl Resources {
     }
 }
 
+/// What holds for every volume.
+const VOLUME_RULES: [(&str, &str); 2] = [
+    (
+        "quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",
+        "a volume cannot shrink: keep the size, or create a TaskPlatform with smaller volumes and move the data there",
+    ),
+    (
+        "has(self.class) == has(oldSelf.class) && (!has(self.class) || self.class == oldSelf.class)",
+        "a volume cannot change its class: keep the class, or create a TaskPlatform with the other class and move the data there",
+    ),
+];
+
 /// A volume a pod.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = rules(&[
-    ("quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0", "a volume cannot shrink: keep the size, or create a TaskPlatform with smaller volumes and move the data there"),
-    ("has(self.class) == has(oldSelf.class) && (!has(self.class) || self.class == oldSelf.class)", "a volume cannot change its class: keep the class, or create a TaskPlatform with the other class and move the data there"),
-])))]
+#[schemars(extend("x-kubernetes-validations" = rules(&VOLUME_RULES)))]
 pub struct Storage {
     /// The size of each volume, such as 100Gi. It can grow, where the storage class allows expansion; it never shrinks.
     pub size: Size,

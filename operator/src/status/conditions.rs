@@ -1,17 +1,21 @@
 //! The conditions, and what they add up to.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use taskplatform_blueprint::{Component, Draft};
-use taskplatform_crds::{Durability, ProcedureStatus};
+use taskplatform_crds::{Durability, ProcedureStatus, Size};
 
 use super::{
     Facts, Hold, RELEASE,
     verdict::{self, Verdict},
 };
-use crate::{keepers::patroni, world::Child};
+use crate::{
+    keepers::patroni,
+    volumes::{Growth, Room},
+    world::Child,
+};
 
 /// The conditions, which keep the time of their last transition.
 pub(super) struct Conditions {
@@ -174,6 +178,45 @@ impl Conditions {
                 }
             }
         }
+    }
+
+    /// Whether the volumes of the database have room, and what is done where they have not.
+    pub(super) fn room(&mut self, room: &Room) {
+        let type_ = "VolumesHaveRoom";
+        let Room { pod, volume, growth } = room;
+        let size = Size::mebibytes(volume.size);
+        let mut told = format!("the volume of {pod} is {} % full, of {size}", volume.used_percent());
+        match volume.full_in_days {
+            Some(0) => told.push_str(", and at its rate will be full within a day"),
+            Some(days) => _ = write!(told, ", and at its rate will be full in {days} d"),
+            None => {}
+        }
+        let (reason, way) = match growth {
+            Growth::Unneeded if !room.is_full_soon() => {
+                return self.set(type_, "True", "Room", &format!("Of all the database's volumes {told}."));
+            }
+            Growth::Unneeded | Growth::Unasked => (
+                "FillsUp",
+                "raise spec.database.storage.size, or have it grow by itself (spec.database.storage.autogrow)"
+                    .to_owned(),
+            ),
+            Growth::AtLimit(limit) => {
+                ("AtLimit", format!("raise spec.database.storage.autogrow.limit, which is {limit}"))
+            }
+            Growth::Impossible(class) => (
+                "CannotGrow",
+                format!(
+                    "StorageClass {class:?} does not let volumes grow (allowVolumeExpansion). Where the storage can, set that; otherwise create a TaskPlatform with larger volumes, and move the data there"
+                ),
+            ),
+            Growth::To(size) => ("Growing", format!("all of them grow to {size}")),
+        };
+        if volume.is_full {
+            let message =
+                format!("{told}: PostgreSQL takes no writes there until there is room; reads go on. Way out: {way}");
+            return self.set(type_, "False", "Full", &message);
+        }
+        self.set(type_, "False", reason, &format!("{told}: {way}"));
     }
 
     /// Whether the loss of any one node would leave the platform serving, once what can fail over has.

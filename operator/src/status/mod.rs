@@ -17,6 +17,7 @@ use crate::{
         self,
         rollout::{self, Cause},
     },
+    volumes::Room,
     world::Snapshot,
 };
 
@@ -52,6 +53,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) hold: Option<&'a Hold>,
     /// Whether the autoscaler follows the requests a second.
     pub(crate) requests_per_second: bool,
+    /// How much room the volumes of the database have, as far as is known.
+    pub(crate) room: Option<&'a Room>,
 }
 
 /// The status of a platform that can be built.
@@ -103,6 +106,9 @@ pub(crate) fn built(facts: &Facts<'_>, now: Timestamp) -> TaskPlatformStatus {
     }
     if let Some(Ok(cluster)) = patroni {
         conditions.durable(platform.spec().database.durability, cluster);
+    }
+    if let Some(room) = facts.room {
+        conditions.room(room);
     }
     conditions.survives_node_loss(&spread::lost_with_a_node(snapshot, observed));
     let autoscaler = snapshot.get(Kind::HorizontalPodAutoscaler, &platform.names().component(Component::API));

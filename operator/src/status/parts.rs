@@ -30,6 +30,9 @@ pub(super) fn database(
         state: member.state.clone(),
         timeline: member.timeline,
         lag_bytes: member.lag,
+        volume_size_bytes: member.volume.as_ref().and_then(|volume| i64::try_from(volume.size << 20).ok()),
+        volume_used_percent: member.volume.as_ref().map(|volume| i32::from(volume.used_percent())),
+        volume_full_in_days: member.volume.as_ref().and_then(|volume| volume.full_in_days?.try_into().ok()),
     };
     DatabaseStatus {
         ready,

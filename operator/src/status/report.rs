@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
@@ -16,10 +17,7 @@ use taskplatform_crds::{Failover, FailoverCause, TaskPlatformStatus};
 use tracing::{info, warn};
 
 use super::is_true;
-use crate::{
-    metrics::{Metrics, PlatformLabel},
-    world::Found,
-};
+use crate::{metrics::Metrics, world::Found};
 
 /// The API server refuses longer notes.
 const LONGEST_NOTE: usize = 1000;
@@ -46,9 +44,9 @@ impl Reporter {
 
     /// Writes the status if it has changed, and an event for each condition that has.
     pub(crate) async fn report(&self, draft: &Draft, status: &TaskPlatformStatus) -> Result<(), Error> {
-        let (name, namespace) = (draft.name().to_owned(), draft.namespace().to_owned());
-        let ready = i64::from(is_true(status, "Ready"));
-        self.metrics.ready.get_or_create(&PlatformLabel { namespace, name }).set(ready);
+        let conditions = status.conditions.iter().filter(|condition| condition.type_ != "Reconciling");
+        let conditions = conditions.map(|condition| (condition.type_.as_str(), is_good(condition)));
+        self.metrics.note(draft.namespace(), draft.name(), is_true(status, "Ready"), conditions);
         if draft.status() == Some(status) || !self.write(draft, status).await? {
             return Ok(());
         }
@@ -133,17 +131,18 @@ fn transitions(before: Option<&TaskPlatformStatus>, after: &TaskPlatformStatus) 
             && before.map_or(is_bad && condition.status == "True", |before| *before != condition.status)
     });
     changed
-        .map(|condition| {
-            let good = (condition.status == "True") != BAD.contains(&condition.type_.as_str());
-            Event {
-                type_: if good { EventType::Normal } else { EventType::Warning },
-                reason: format!("{}{}", condition.type_, condition.status),
-                note: Some(shortened(&condition.message)),
-                action: "Reconcile".into(),
-                secondary: None,
-            }
+        .map(|condition| Event {
+            type_: if is_good(condition) { EventType::Normal } else { EventType::Warning },
+            reason: format!("{}{}", condition.type_, condition.status),
+            note: Some(shortened(&condition.message)),
+            action: "Reconcile".into(),
+            secondary: None,
         })
         .collect()
+}
+
+fn is_good(condition: &Condition) -> bool {
+    (condition.status == "True") != BAD.contains(&condition.type_.as_str())
 }
 
 fn shortened(text: &str) -> String {

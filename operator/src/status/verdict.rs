@@ -84,6 +84,10 @@ pub(super) fn of_database(
                 let waits = if cluster.only_the_most_advanced { WAITS_FOR_ALL } else { "" };
                 return Err(("NoPrimary", format!("no primary is running{lagging}{}{waits}", pods.trouble())));
             };
+            if primary.volume.as_ref().is_some_and(|volume| volume.is_full) {
+                let message = format!("{} takes no writes: its volume is full (see VolumesHaveRoom)", primary.pod);
+                return Err(("VolumeFull", message));
+            }
             if let Some(doing) = cluster.doing.first() {
                 return Err(("Changing", doing.clone()));
             }

@@ -1,13 +1,17 @@
 //! What the cluster offers.
 
 use std::{
+    collections::HashMap,
     sync::Mutex,
     time::{Duration, Instant},
 };
 
-use kube::Client;
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::{Api, Client};
 use taskplatform_blueprint::REQUESTS_PER_SECOND;
 use tracing::warn;
+
+use super::lock;
 
 /// How long an answer counts: a metrics provider is not installed every minute.
 const FRESH: Duration = Duration::from_mins(1);
@@ -16,6 +20,8 @@ const FRESH: Duration = Duration::from_mins(1);
 #[derive(Default)]
 pub(crate) struct Offers {
     requests_per_second: Mutex<Option<(Instant, bool)>>,
+    /// Whether the volumes of a storage class can grow, by its name.
+    expandable: Mutex<HashMap<String, (Instant, bool)>>,
 }
 
 impl Offers {
@@ -32,6 +38,28 @@ impl Offers {
                 served
             }
         }
+    }
+}
+
+impl Offers {
+    /// Whether the volumes of a storage class can grow. Where it cannot be read, growing them will tell.
+    pub(crate) async fn is_expandable(&self, client: &Client, class: &str) -> bool {
+        if class.is_empty() {
+            return false;
+        }
+        let known = lock(&self.expandable).get(class).copied().filter(|(at, _)| at.elapsed() < FRESH);
+        if let Some((_, is_expandable)) = known {
+            return is_expandable;
+        }
+        let is_expandable = match Api::<StorageClass>::all(client.clone()).get_opt(class).await {
+            Ok(found) => found.is_some_and(|class| class.allow_volume_expansion.unwrap_or_default()),
+            Err(error) => {
+                warn!(%error, class, "the storage class cannot be read: does the operator's ClusterRole allow it to get storageclasses?");
+                return true;
+            }
+        };
+        lock(&self.expandable).insert(class.to_owned(), (Instant::now(), is_expandable));
+        is_expandable
     }
 }
 

@@ -99,7 +99,7 @@ impl Watched {
                 &["status", "conditions"],
                 &["status", "containerStatuses"],
             ],
-            Self::Claim => &[&["spec", "resources"], &["status"]],
+            Self::Claim => &[&["spec", "resources"], &["spec", "storageClassName"], &["status"]],
             Self::Refusal => &[&["message"]],
         };
         let mut kept = Map::new();

@@ -23,7 +23,7 @@ use taskplatform_tests::{
     platform::Platform,
 };
 
-use crate::{mishaps::is_spread, node_port, shared_platform, small, small_with, turn};
+use crate::{mishaps::is_spread, node_port, shared_platform, small, small_with, turn, without_nulls};
 
 const NAME: &str = "e2e-deleted";
 
@@ -220,15 +220,4 @@ where
     let api: Api<K> = Api::namespaced(client.clone(), NAME);
     let listed = api.list(&ListParams::default()).await?;
     Ok(listed.iter().map(|object| format!("{}/{}", K::kind(&()), object.name_any())).collect())
-}
-
-/// A field that is null is not given.
-fn without_nulls(mut spec: serde_json::Value) -> serde_json::Value {
-    if let Some(fields) = spec.as_object_mut() {
-        fields.retain(|_, value| !value.is_null());
-        for value in fields.values_mut() {
-            *value = without_nulls(value.take());
-        }
-    }
-    spec
 }

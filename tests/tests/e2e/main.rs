@@ -14,6 +14,7 @@ mod rotation;
 mod services;
 mod shared;
 mod status;
+mod volumes;
 
 use std::{
     io::Write,
@@ -73,6 +74,17 @@ fn small_with(change: &Value) -> Value {
     }
     let mut spec = small();
     merge(&mut spec, change);
+    spec
+}
+
+/// The same without the fields that are null.
+fn without_nulls(mut spec: serde_json::Value) -> serde_json::Value {
+    if let Some(fields) = spec.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+        for value in fields.values_mut() {
+            *value = without_nulls(value.take());
+        }
+    }
     spec
 }
 

@@ -166,7 +166,7 @@ fn unit(platform: &Draft) -> Unit {
         workload: Workload::StatefulSet,
         pods: platform.database_members(),
         resources: database.resources,
-        storage: Some(database.storage.clone()),
+        storage: Some(database.storage.volume()),
     }
 }
 
@@ -375,7 +375,7 @@ fn stateful_set(platform: &Platform, facts: &Facts, local: &Value) -> Object {
             json!({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory(platform)}}),
         ],
     };
-    pod::stateful_set(platform, &unit, facts.pods(&unit), &unit.name, template)
+    pod::stateful_set(platform, &unit, facts, &unit.name, template)
 }
 
 fn user(facts: &Facts, login: Login) -> String {

@@ -256,7 +256,7 @@ fn stateful_set(
             json!({"name": "tmp", "emptyDir": {}}),
         ],
     };
-    pod::stateful_set(platform, &unit, facts.pods(&unit), service, template)
+    pod::stateful_set(platform, &unit, facts, service, template)
 }
 
 fn container(platform: &Platform, facts: &Facts, cluster: RedisCluster) -> Value {

@@ -32,8 +32,23 @@ pub(crate) struct Member {
     pub(crate) timeline: Option<i64>,
     /// Bytes of WAL that it is behind.
     pub(crate) lag: Option<i64>,
+    /// How full its volume is.
+    pub(crate) volume: Option<Volume>,
     /// Settings that wait for a restart; an unnamed one where Patroni does not tell which.
     pub(crate) pending: Vec<Pending>,
+}
+
+/// How full the volume of a member is, as it says itself (see `patroni-awake`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Volume {
+    /// The size of the file system, in MiB.
+    pub(crate) size: u64,
+    /// How much of it is used, in thousandths.
+    pub(crate) used: u16,
+    /// The member takes no writes until there is more room.
+    pub(crate) is_full: bool,
+    /// In how many days it is full at its rate.
+    pub(crate) full_in_days: Option<u32>,
 }
 
 /// A setting of a member that a restart would change.
@@ -106,6 +121,7 @@ impl Member {
             timeline: member["timeline"].as_i64(),
             // A word where it is not known.
             lag: member["lag"].as_i64(),
+            volume: Volume::read(&member["tags"]),
             pending: if pending { Pending::read(&member["pending_restart_reason"]) } else { Vec::new() },
         })
     }
@@ -117,6 +133,22 @@ impl Member {
 
     pub(super) fn streams(&self) -> bool {
         !self.leads && self.state == "streaming"
+    }
+}
+
+impl Volume {
+    fn read(tags: &Value) -> Option<Self> {
+        Some(Self {
+            size: tags["volume_size"].as_u64()?,
+            used: u16::try_from(tags["volume_used"].as_u64()?).ok()?,
+            is_full: tags["volume_full"].as_bool().unwrap_or_default(),
+            full_in_days: None,
+        })
+    }
+
+    /// How much of it is used, in percent.
+    pub(crate) const fn used_percent(&self) -> u16 {
+        self.used / 10
     }
 }
 

@@ -1,6 +1,7 @@
 //! Speaks with Patroni: who leads, who follows, and the settings that all members share.
 
 mod cluster;
+mod fill;
 mod history;
 mod plan;
 
@@ -15,7 +16,8 @@ use tokio::time::Instant;
 use tracing::info;
 
 use cluster::Pending;
-pub(crate) use cluster::{Cluster, Member};
+pub(crate) use cluster::{Cluster, Member, Volume};
+use fill::Fill;
 use history::History;
 
 use super::{Brief, Keeper, Seen, pace::Mood, switchover};
@@ -63,6 +65,7 @@ struct Memory {
     /// Since when replicas run that do not follow the primary, though there is one.
     apart: HashMap<String, Instant>,
     history: History,
+    fill: Fill,
 }
 
 impl Memory {
@@ -85,7 +88,15 @@ impl Memory {
 
 impl Members {
     pub(super) fn new(http: Http) -> Self {
-        Self { http, memory: Memory { changed: Instant::now(), apart: HashMap::new(), history: History::default() } }
+        Self {
+            http,
+            memory: Memory {
+                changed: Instant::now(),
+                apart: HashMap::new(),
+                history: History::default(),
+                fill: Fill::default(),
+            },
+        }
     }
 }
 
@@ -194,6 +205,7 @@ impl Patroni<'_> {
         let platform = &brief.platform;
         let answer = self.send(Method::GET, self.address, "config", None, TIMEOUT, "show its configuration").await?;
         memory.note(&cluster);
+        memory.fill.note(&mut cluster.members);
         let wanted = plan::Wanted {
             configuration: &dynamic_configuration(platform),
             members: platform.database_members(),
