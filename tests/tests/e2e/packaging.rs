@@ -115,7 +115,7 @@ fn a_value_changes_what_it_names_and_nothing_else() -> Result<()> {
                 "image": {"pullSecrets": [{"name": "registry"}]}, "nodeSelector": {"a": "b"},
                 "priorityClassName": "high", "tolerations": [{"operator": "Exists"}],
             }),
-            ["imagePullSecrets", "nodeSelector", "priorityClassName", "tolerations"]
+            ["imagePullSecrets", "nodeSelector", "priorityClassName", "tolerations/2"]
                 .map(|field| format!("{pod}/{field}"))
                 .to_vec(),
         ),
