@@ -23,7 +23,6 @@ use crate::{shared_platform, small_with, turn, without_nulls};
 const NAME: &str = "e2e-full";
 /// Where each node has a file system of its own for a volume.
 const PATH: &str = "/var/e2e-full";
-const BALLAST: &str = "/data/ballast";
 
 /// Runs something on a node of the kind cluster.
 async fn on_node(node: &str, script: &str) -> Result<()> {
@@ -117,13 +116,16 @@ async fn of_database(claims: &Api<PersistentVolumeClaim>) -> Result<Vec<Persiste
     Ok(claims.list(&labels).await?.items)
 }
 
-/// Leaves so many mebibytes of the primary's volume.
+/// Leaves so many mebibytes of the primary's volume. From its node: what a pod writes into memory counts as its own.
 async fn leave(platform: &Platform, mebibytes: u32) -> Result<()> {
     let primary = platform.primary().await?;
+    let pods = platform.pods("database").await?;
+    let pod = pods.into_iter().find(|pod| pod.name_any() == primary).context("no such pod")?;
+    let node = pod.spec.and_then(|spec| spec.node_name).context("no node")?;
     let script = format!(
-        "free=$(df -m --output=avail /data | tail -1); fallocate -l $((free - {mebibytes}))M {BALLAST}-{mebibytes}; df -m /data"
+        "free=$(df -m --output=avail {PATH} | tail -1); fallocate -l $((free - {mebibytes}))M {PATH}/ballast-{mebibytes}"
     );
-    cluster::exec(&platform.client, NAME, &primary, &["sh", "-ec", &script]).await.map(drop)
+    on_node(&node, &script).await
 }
 
 /// Waits until a condition is false for a reason.
@@ -153,7 +155,8 @@ async fn a_volume_that_is_full_stops_writes_alone_and_grows() -> Result<()> {
 async fn fill_up(volumes: &Volumes) -> Result<()> {
     let spec = without_nulls(small_with(&json!({
         "gateway": {"service": {"type": "ClusterIP", "nodePort": null}, "replicas": 1},
-        "database": {"storage": {"size": "512Mi", "class": NAME, "autogrow": {"limit": "1Gi"}}},
+        // What it writes into memory is its own.
+        "database": {"resources": {"memory": "768Mi"}, "storage": {"size": "512Mi", "class": NAME, "autogrow": {"limit": "1Gi"}}},
     })));
     let platform = Platform::create(NAME, spec).await?;
     platform.settled().await?;
