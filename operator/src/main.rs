@@ -15,6 +15,7 @@ mod listen;
 mod metrics;
 mod procedure;
 mod replicas;
+mod rest;
 mod server;
 mod silence;
 mod status;

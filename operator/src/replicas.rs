@@ -3,20 +3,21 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Preconditions},
 };
 use rand::RngExt;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::{
     config::Config,
     describe,
     metrics::Metrics,
-    world::{World, takes_pods},
+    rest::{Rest, Rests},
+    world::{World, any_takes_pods},
 };
 
 const LABELS: &str = "app.kubernetes.io/name=taskplatform-operator";
@@ -27,16 +28,16 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How many pods are asked for: more replicas than anybody has.
 const PAGE: u32 = 50;
 /// After a move the replicas are left alone for so long, and, where it was in vain, each time for twice as long as before, up to the second.
-const AGAIN: [Duration; 2] = [Duration::from_mins(5), Duration::from_hours(24)];
+const AGAIN: Rests = [Duration::from_mins(5), Duration::from_hours(24)];
 
 /// Looks for as long as this replica leads.
 pub(crate) async fn keep_apart(client: Client, config: Config, world: Arc<World>, metrics: Arc<Metrics>) {
     let replicas = Replicas { client, identity: config.identity, namespace: config.namespace, world, metrics };
-    let mut rest = Rest::default();
+    let mut memory = Memory::default();
     loop {
         let wait = INTERVAL.mul_f64(rand::rng().random_range(1.0..1.2));
         sleep(wait).await;
-        match timeout(TIMEOUT, replicas.look(&mut rest)).await {
+        match timeout(TIMEOUT, replicas.look(&mut memory)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(
                 error = describe(&error),
@@ -62,31 +63,26 @@ struct Replicas {
 
 /// What is remembered of moves.
 #[derive(Debug, Default)]
-struct Rest {
+struct Memory {
     /// They stood together when they were looked at last.
     stood_together: bool,
-    /// When one was moved last, and for how long they are left alone since.
-    moved: Option<(Instant, Duration)>,
+    /// Since one was moved last.
+    rest: Option<Rest>,
 }
 
-impl Rest {
+impl Memory {
     /// Whether one is to move now.
-    fn is_over(&mut self, are_together: bool) -> bool {
+    fn is_due(&mut self, are_together: bool) -> bool {
         let is_settled = std::mem::replace(&mut self.stood_together, are_together);
         if !are_together {
-            self.moved = None;
+            self.rest = None;
         }
-        are_together && is_settled && self.moved.is_none_or(|(at, again)| at.elapsed() >= again)
-    }
-
-    fn begin(&mut self) {
-        let again = self.moved.map_or(AGAIN[0], |(_, again)| (again * 2).min(AGAIN[1]));
-        self.moved = Some((Instant::now(), again));
+        are_together && is_settled && self.rest.is_none_or(|rest| rest.is_over())
     }
 }
 
 impl Replicas {
-    async fn look(&self, rest: &mut Rest) -> Result<(), kube::Error> {
+    async fn look(&self, memory: &mut Memory) -> Result<(), kube::Error> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let pods = api.list(&ListParams::default().labels(LABELS).limit(PAGE)).await?.items;
         let ready: Vec<&Pod> = pods.iter().filter(|pod| is_ready(pod)).collect();
@@ -97,11 +93,11 @@ impl Replicas {
             return Ok(());
         }
         let are_together = nodes.len() == 1;
-        if !rest.is_over(are_together) || !self.is_room_besides(&nodes).await? {
+        if !memory.is_due(are_together) || !self.is_room_besides(&nodes).await? {
             return Ok(());
         }
         let Some(other) = ready.into_iter().find(|pod| pod.name_any() != self.identity) else { return Ok(()) };
-        rest.begin();
+        memory.rest = Some(Rest::after(memory.rest, AGAIN));
         info!(
             pod = other.name_any(),
             node = node(other),
@@ -114,16 +110,11 @@ impl Replicas {
 
     /// Whether another node takes pods. Those are known on which pods of platforms are: the operator may not list nodes.
     async fn is_room_besides(&self, taken: &BTreeSet<&str>) -> Result<bool, kube::Error> {
-        let api: Api<Node> = Api::all(self.client.clone());
         let lost = self.world.lost_nodes().borrow().clone();
         let pods = self.world.pods();
         let others: BTreeSet<&str> = pods.iter().filter_map(|(_, pod)| pod.node()).collect();
-        for name in others.into_iter().filter(|node| !taken.contains(node) && !lost.contains_key(*node)) {
-            if api.get_opt(name).await?.is_some_and(|node| takes_pods(&node)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let others = others.into_iter().filter(|node| !taken.contains(node) && !lost.contains_key(*node));
+        any_takes_pods(&self.client, others).await
     }
 }
 

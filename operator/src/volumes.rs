@@ -8,7 +8,7 @@ use taskplatform_crds::Size;
 
 use crate::{
     keepers::patroni::{Cluster, Volume},
-    world::{Child, Snapshot},
+    world::{Child, Snapshot, ordinal},
 };
 
 /// From here on there is too little room, in percent that is used.
@@ -116,10 +116,9 @@ fn grows(platform: &Platform) -> bool {
 fn claims<'a>(platform: &'a Platform, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Child> {
     let members = platform.database_members();
     let is_wanted = move |claim: &&Child| {
-        let ordinal = claim.name.rsplit('-').next().and_then(|ordinal| ordinal.parse::<i32>().ok());
         claim.component == Some(Component::DATABASE)
             && !claim.is_ending()
-            && ordinal.is_some_and(|ordinal| ordinal < members)
+            && ordinal(&claim.name).is_some_and(|ordinal| ordinal < members)
     };
     snapshot.claims().map(|claim| &**claim).filter(is_wanted)
 }

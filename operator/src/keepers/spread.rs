@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{Node, Pod as KubernetesPod};
+use k8s_openapi::api::core::v1::Pod as KubernetesPod;
 use kube::{
     Api, Client,
     api::{DeleteParams, Preconditions},
@@ -16,26 +16,24 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{Brief, Keeper, Seen, pace::Mood};
-use crate::{describe, world::takes_pods};
+use crate::{
+    describe,
+    rest::{Rest, Rests},
+    world::any_takes_pods,
+};
 
 /// They stand together for so long before one moves: whatever has brought them there may go on.
 const SETTLED: Duration = Duration::from_secs(30);
 /// A part of which a pod was moved in vain is left alone for so long, and each time for twice as long as before, up to the second.
-const AGAIN: [Duration; 2] = [Duration::from_mins(10), Duration::from_hours(24)];
+const AGAIN: Rests = [Duration::from_mins(10), Duration::from_hours(24)];
 
 /// What is remembered of the parts of one platform.
 pub(super) struct Spread {
     client: Client,
     /// Since when the pods of a part stand together.
     together: BTreeMap<Component, Instant>,
-    moved: BTreeMap<Component, Move>,
-}
-
-/// When a pod of a part was moved, and for how long the others stay.
-#[derive(Clone, Copy, Debug)]
-struct Move {
-    at: Instant,
-    again: Duration,
+    /// Since a pod of the part was moved.
+    rests: BTreeMap<Component, Rest>,
 }
 
 /// A pod, and where it is.
@@ -59,7 +57,7 @@ struct Crowd<'a> {
 
 impl Spread {
     pub(super) const fn new(client: Client) -> Self {
-        Self { client, together: BTreeMap::new(), moved: BTreeMap::new() }
+        Self { client, together: BTreeMap::new(), rests: BTreeMap::new() }
     }
 
     /// Those that have stood together for long enough, and of which none was moved lately.
@@ -70,30 +68,19 @@ impl Spread {
             since.elapsed() >= SETTLED
         };
         let crowds: Vec<_> = crowds.into_iter().filter(is_due).collect();
-        crowds.into_iter().filter(|crowd| !self.was_moved(crowd.one.component)).collect()
+        crowds.into_iter().filter(|crowd| !self.rests(crowd.one.component)).collect()
     }
 
-    fn was_moved(&self, component: Component) -> bool {
-        self.moved.get(&component).is_some_and(|moved| moved.at.elapsed() < moved.again)
-    }
-
-    async fn has_room(&self, nodes: &BTreeSet<&str>) -> Result<bool, kube::Error> {
-        let api: Api<Node> = Api::all(self.client.clone());
-        for name in nodes {
-            if api.get_opt(name).await?.is_some_and(|node| takes_pods(&node)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    fn rests(&self, component: Component) -> bool {
+        self.rests.get(&component).is_some_and(|rest| !rest.is_over())
     }
 
     async fn move_away(&mut self, namespace: &str, one: &Standing<'_>) -> Result<(), kube::Error> {
         let api: Api<KubernetesPod> = Api::namespaced(self.client.clone(), namespace);
         let preconditions = Preconditions { uid: Some(one.uid.to_owned()), resource_version: None };
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        let before = self.moved.get(&one.component);
-        let again = before.map_or(AGAIN[0], |before| (before.again * 2).min(AGAIN[1]));
-        self.moved.insert(one.component, Move { at: Instant::now(), again });
+        let rest = Rest::after(self.rests.get(&one.component).copied(), AGAIN);
+        self.rests.insert(one.component, rest);
         info!(pod = one.pod, namespace, node = one.node, "all pods of the part are on one node: this one is replaced");
         api.delete(one.pod, &parameters).await.map(drop)
     }
@@ -110,12 +97,12 @@ impl Keeper for Spread {
         let crowds = crowds(&standing);
         if standing.iter().all(|pod| pod.stays) {
             // What was moved stands apart now.
-            self.moved.retain(|component, _| crowds.iter().any(|crowd| crowd.one.component == *component));
+            self.rests.retain(|component, _| crowds.iter().any(|crowd| crowd.one.component == *component));
         }
-        let is_waited_for = crowds.iter().any(|crowd| !self.was_moved(crowd.one.component));
+        let is_waited_for = crowds.iter().any(|crowd| !self.rests(crowd.one.component));
         for Crowd { one, elsewhere } in self.due(crowds) {
             let moved = async {
-                if self.has_room(&elsewhere).await? {
+                if any_takes_pods(&self.client, elsewhere.iter().copied()).await? {
                     return self.move_away(brief.platform.namespace(), &one).await;
                 }
                 self.together.insert(one.component, Instant::now());
@@ -209,7 +196,7 @@ mod tests {
         assert_eq!(due(&mut spread), 0, "it has just come to it");
         tokio::time::advance(SETTLED).await;
         assert_eq!(due(&mut spread), 1);
-        spread.moved.insert(Component::API, Move { at: Instant::now(), again: AGAIN[0] });
+        spread.rests.insert(Component::API, Rest::after(None, AGAIN));
         tokio::time::advance(SETTLED).await;
         assert_eq!(due(&mut spread), 0);
         tokio::time::advance(AGAIN[0]).await;

@@ -13,6 +13,11 @@ use super::Watched;
 /// The annotation of a pod with the last time that somebody asked to evict it.
 pub(crate) const EVICTED: &str = "taskplatform.dev/evicted";
 
+/// The ordinal at the end of the name of a StatefulSet's pod, or of its claim.
+pub(crate) fn ordinal(name: &str) -> Option<i32> {
+    name.rsplit('-').next()?.parse().ok()
+}
+
 /// An object of a platform: enough to tell whether it is as it was applied, and what is read of it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Child {

@@ -8,9 +8,9 @@ mod snapshot;
 mod store;
 mod watched;
 
-pub(crate) use child::{Child, EVICTED, Kept, Owner, OwnerKind, owners};
+pub(crate) use child::{Child, EVICTED, Kept, Owner, OwnerKind, ordinal, owners};
 pub(crate) use found::Found;
-pub(crate) use node::{Loss, LostNodes, takes_pods};
+pub(crate) use node::{Loss, LostNodes, any_takes_pods, takes_pods};
 pub(crate) use offers::Offers;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use store::{Changes, World, lock};

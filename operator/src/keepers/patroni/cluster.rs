@@ -5,6 +5,8 @@ use std::fmt;
 use serde_json::Value;
 use taskplatform_crds::Failover;
 
+use crate::world::ordinal;
+
 /// PostgreSQL as Patroni sees it.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Cluster {
@@ -73,8 +75,7 @@ impl Cluster {
 
     /// Whether the members beyond so many may go: none of them leads.
     pub(crate) fn may_shrink_to(&self, members: i32) -> bool {
-        self.primary()
-            .is_some_and(|primary| super::plan::ordinal(&primary.pod).is_some_and(|ordinal| ordinal < members))
+        self.primary().is_some_and(|primary| ordinal(&primary.pod).is_some_and(|ordinal| ordinal < members))
     }
 
     /// Replicas that stream from the primary and are at most so many bytes behind.

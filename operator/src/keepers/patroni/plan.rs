@@ -7,7 +7,10 @@ use taskplatform_blueprint::MOST_LAG_TO_LEAD;
 use taskplatform_crds::Durability;
 
 use super::cluster::{Cluster, Member, Pending};
-use crate::procedure::rollout::{Group, Roles, Succession};
+use crate::{
+    procedure::rollout::{Group, Roles, Succession},
+    world::ordinal,
+};
 
 /// Settings that PostgreSQL requires to be at least as high on a standby as on its primary. Patroni starts a standby with the primary's
 /// values where those are higher, and goes on saying that it waits for a restart.
@@ -139,11 +142,6 @@ fn successors(members: &[Member], most_lag: i64, stay: i32, durability: Durabili
 
 fn streams_closely(member: &Member, most_lag: i64) -> bool {
     member.streams() && member.lag.is_some_and(|lag| lag <= most_lag)
-}
-
-/// The ordinal at the end of a pod's name.
-pub(super) fn ordinal(pod: &str) -> Option<i32> {
-    pod.rsplit('-').next()?.parse().ok()
 }
 
 /// The member that restarts next. Replicas come before the primary, but not for what is lowered there and must stay as high as on the
