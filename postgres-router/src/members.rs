@@ -100,11 +100,11 @@ impl Members {
 
     fn note(&mut self, address: SocketAddr, sight: Option<Sight>) {
         let Some(known) = self.known.get_mut(&address) else { return };
-        if let Some(Sight::Leads { timeline, .. }) = sight {
-            self.moves.lock().unwrap_or_else(PoisonError::into_inner).led(timeline, *self.paused.borrow());
-        }
         match sight {
-            Some(sight) => known.member = Member { address, sight, misses: 0 },
+            Some(sight) => {
+                known.member = Member { address, sight, misses: 0 };
+                self.moves.lock().unwrap_or_else(PoisonError::into_inner).note(sight, *self.paused.borrow());
+            }
             None => known.member.misses = known.member.misses.saturating_add(1),
         }
     }

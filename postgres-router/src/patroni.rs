@@ -43,6 +43,8 @@ pub(crate) enum Sight {
     Leads { timeline: u64, position: u64 },
     /// It replays, up to this byte of the WAL.
     Follows { position: u64 },
+    /// It holds the lead and replays still: it will take writes.
+    TakesOver,
     /// It starts, stops or waits for the lead.
     Neither,
 }
@@ -87,6 +89,7 @@ pub(crate) async fn ask(address: SocketAddr) -> Result<Sight, Error> {
         "primary" if holds_the_lead && state == "running" => {
             Sight::Leads { timeline, position: xlog.location.unwrap_or_default() }
         }
+        "replica" if holds_the_lead && state == "running" => Sight::TakesOver,
         "replica" if state == "running" => Sight::Follows { position: xlog.replayed_location.unwrap_or_default() },
         _ => Sight::Neither,
     })
@@ -149,10 +152,15 @@ mod tests {
         let leads = member("HTTP/1.0 200 OK\r\nServer: x\r\n\r\n{\"state\": \"running\", \"role\": \"primary\", \"timeline\": 3, \"xlog\": {\"location\": 77}}").await;
         assert_eq!(ask(leads).await.unwrap(), Sight::Leads { timeline: 3, position: 77 });
         let not_yet = member(
-            "HTTP/1.0 200 OK\r\n\r\n{\"state\": \"running\", \"role\": \"replica\", \"xlog\": {\"replayed_location\": 7}}",
+            "HTTP/1.0 503 Service Unavailable\r\n\r\n{\"state\": \"running\", \"role\": \"replica\", \"xlog\": {\"replayed_location\": 7}}",
         )
         .await;
         assert_eq!(ask(not_yet).await.unwrap(), Sight::Follows { position: 7 });
+        let takes_over = member(
+            "HTTP/1.0 200 OK\r\n\r\n{\"state\": \"running\", \"role\": \"replica\", \"xlog\": {\"replayed_location\": 7}}",
+        )
+        .await;
+        assert_eq!(ask(takes_over).await.unwrap(), Sight::TakesOver);
         let not_any_more = member(
             "HTTP/1.0 503 Service Unavailable\r\n\r\n{\"state\": \"running\", \"role\": \"primary\", \"xlog\": {\"location\": 77}}",
         )

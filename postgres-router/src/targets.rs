@@ -153,6 +153,7 @@ mod tests {
         prop_oneof![
             (1..4_u64, 0..2000_u64).prop_map(|(timeline, position)| Sight::Leads { timeline, position }),
             (0..2000_u64).prop_map(follows),
+            Just(Sight::TakesOver),
             Just(Sight::Neither),
         ]
     }
