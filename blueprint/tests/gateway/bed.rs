@@ -94,6 +94,13 @@ impl Bed {
         request(self.ports[0], method, path).unwrap()
     }
 
+    /// Sends a request and goes away after some time.
+    pub(crate) fn give_up(&self, method: &str, path: &str, patience: Duration) {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports[0])).unwrap();
+        write!(stream, "{method} {path} HTTP/1.0\r\nHost: tasks\r\nContent-Length: 0\r\n\r\n").unwrap();
+        sleep(patience);
+    }
+
     /// What the head of an answer says over a connection that could go on.
     pub(crate) fn head(&self, path: &str) -> String {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports[0])).unwrap();
@@ -114,6 +121,13 @@ impl Bed {
 
     pub(crate) fn get_peers(&self) -> Value {
         serde_json::from_str(&request(self.ports[1], "GET", "/peers").unwrap().body).unwrap()
+    }
+
+    /// For how many milliseconds somebody waited for a change, each time.
+    pub(crate) fn get_write_pauses(&self) -> Vec<i64> {
+        let pauses: Value = serde_json::from_str(&request(self.ports[1], "GET", "/writes").unwrap().body).unwrap();
+        let time = |pause: &Value| pause["to"].as_i64().unwrap() - pause["from"].as_i64().unwrap();
+        pauses.as_array().unwrap().iter().map(time).collect()
     }
 
     /// Writes until the first instance, which is frozen, has got one, and returns that one.
@@ -196,6 +210,7 @@ fn configure(folder: &Path, ports: [u16; 3], api_port: u16, dns_port: u16, spec:
     let peers = replace(&file("peers.lua"), "/etc/resolv.conf", &format!("{here}/resolv.conf"));
     let peers = replace(&peers, "DNS_PORT = 53", &format!("DNS_PORT = {dns_port}"));
     fs::write(folder.join("peers.lua"), peers).unwrap();
+    fs::write(folder.join("writes.lua"), file("writes.lua")).unwrap();
     fs::write(folder.join("resolv.conf"), "search shop.svc.cluster.test svc.cluster.test\nnameserver 127.0.0.1\n")
         .unwrap();
 }

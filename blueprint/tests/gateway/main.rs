@@ -139,6 +139,36 @@ fn the_rate_limits_do_not_count_what_the_operator_asks() {
 }
 
 #[test]
+fn who_waited_for_a_change_and_for_how_long_is_remembered() {
+    let bed = Bed::new(1, &json!({}));
+    let write = || bed.change("POST", "/api/tasks/1").status;
+    assert_eq!(write(), 200);
+    assert_eq!(bed.get("/api/tasks/1").status, 200);
+    sleep(A_SECOND / 2);
+    assert_eq!(write(), 200);
+    assert_eq!(bed.get_write_pauses(), [0; 0], "nobody has waited");
+    bed.instances[0].be_slow(A_SECOND);
+    assert_eq!(write(), 200);
+    bed.instances[0].be_slow(Duration::ZERO);
+    assert_eq!(write(), 200);
+    let [pause] = bed.get_write_pauses()[..] else { panic!("{:?}", bed.get_write_pauses()) };
+    assert!((900..2000).contains(&pause), "{pause}");
+    bed.instances[0].be_slow(2 * A_SECOND);
+    bed.give_up("POST", "/api/tasks/2", A_SECOND / 2);
+    bed.instances[0].be_slow(Duration::ZERO);
+    sleep(A_SECOND / 2);
+    assert_eq!(write(), 200);
+    let pauses = bed.get_write_pauses();
+    assert!(pauses.len() == 2 && (900..2000).contains(&pauses[1]), "who gives up has waited, too: {pauses:?}");
+    for _ in 0..11 {
+        bed.instances[0].be_slow(A_SECOND / 4);
+        assert_eq!(write(), 200);
+    }
+    let pauses = bed.get_write_pauses();
+    assert!(pauses.len() == 10 && pauses.iter().all(|pause| *pause < 900), "{pauses:?}");
+}
+
+#[test]
 fn a_gateway_that_is_to_go_has_its_clients_come_back_to_another_one() {
     let bed = Bed::new(1, &json!({}));
     assert!(!bed.head("/api/tasks").contains("connection: close"));

@@ -60,7 +60,7 @@ impl Part for Gateway {
 
     fn objects(&self, platform: &Platform, facts: &Facts) -> Vec<Object> {
         let name = platform.names().component(COMPONENT);
-        let configuration = json!({"nginx.conf": configuration(platform), "peers.lua": include_str!("peers.lua")});
+        let configuration = json!({"nginx.conf": configuration(platform), "peers.lua": include_str!("peers.lua"), "writes.lua": include_str!("writes.lua")});
         vec![
             Object::new(platform, COMPONENT, Kind::ConfigMap, &name, json!({"data": configuration})),
             service(platform, &name),
@@ -154,6 +154,7 @@ fn deployment(platform: &Platform, facts: &Facts, configuration: &Value) -> Obje
             "volumeMounts": [
                 {"name": "configuration", "mountPath": "/etc/nginx/nginx.conf", "subPath": "nginx.conf", "readOnly": true},
                 {"name": "configuration", "mountPath": "/etc/nginx/peers.lua", "subPath": "peers.lua", "readOnly": true},
+                {"name": "configuration", "mountPath": "/etc/nginx/writes.lua", "subPath": "writes.lua", "readOnly": true},
                 {"name": "tmp", "mountPath": "/tmp"},
             ],
         }),
