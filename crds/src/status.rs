@@ -224,6 +224,16 @@ pub struct Failover {
     /// For how long nobody led, as the poolers saw it: from the last answer of the former primary to the first of the new one. Absent where
     /// none of them has seen it.
     pub unled_milliseconds: Option<i64>,
+    /// Of these, until the new primary was seen to hold the lead; the rest is its promotion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detect_milliseconds: Option<i64>,
+    /// For how long users who waited for a change of a task got none, as the gateway's pods saw it. Absent where nobody waited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unwritten_milliseconds: Option<i64>,
+    /// How many bytes of WAL the former primary had at least that the new one has not: with quorum commit, of changes that were never
+    /// acknowledged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost_bytes: Option<i64>,
 }
 
 /// Why the primary has changed.
@@ -240,6 +250,12 @@ pub enum FailoverCause {
     ContainerEnded,
     /// Nothing on the former primary's node answered.
     NodeLost,
+}
+
+impl FailoverCause {
+    /// All that there are.
+    pub const ALL: [Self; 5] =
+        [Self::Unknown, Self::Switchover, Self::PodReplaced, Self::ContainerEnded, Self::NodeLost];
 }
 
 /// A member of the PostgreSQL cluster.

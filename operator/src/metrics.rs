@@ -1,10 +1,13 @@
 //! What the operator measures of itself.
 
+use std::{sync::atomic::AtomicU64, time::Duration};
+
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::Registry,
+    registry::{Registry, Unit},
 };
+use taskplatform_crds::FailoverCause;
 
 /// How a reconciliation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -68,6 +71,13 @@ pub(crate) struct PlatformLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct FailoverLabel {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) cause: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ConditionLabel {
     pub(crate) namespace: String,
     pub(crate) name: String,
@@ -85,6 +95,8 @@ pub(crate) struct Metrics {
     pub(crate) applied: Family<KindLabel, Counter>,
     pub(crate) ready: Family<PlatformLabel, Gauge>,
     pub(crate) conditions: Family<ConditionLabel, Gauge>,
+    pub(crate) failovers: Family<FailoverLabel, Counter>,
+    pub(crate) unled_seconds: Family<FailoverLabel, Counter<f64, AtomicU64>>,
     pub(crate) reviews: Family<VerdictLabel, Counter>,
     pub(crate) evictions: Family<EvictionLabel, Counter>,
 }
@@ -101,6 +113,8 @@ impl Default for Metrics {
             applied: Family::default(),
             ready: Family::default(),
             conditions: Family::default(),
+            failovers: Family::default(),
+            unled_seconds: Family::default(),
             reviews: Family::default(),
             evictions: Family::default(),
         };
@@ -113,6 +127,8 @@ impl Default for Metrics {
             applied,
             ready,
             conditions,
+            failovers,
+            unled_seconds,
             reviews,
             evictions,
         } = &mut metrics;
@@ -130,6 +146,17 @@ impl Default for Metrics {
             "platform_condition_bad",
             "1 for each condition of a platform that is not as it should be; without a series while it is",
             conditions.clone(),
+        );
+        registry.register(
+            "primary_changes",
+            "Changes of a platform's primary, wanted or not, by their cause",
+            failovers.clone(),
+        );
+        registry.register_with_unit(
+            "unled",
+            "For how long nobody led in these changes, as the poolers saw it",
+            Unit::Seconds,
+            unled_seconds.clone(),
         );
         registry.register(
             "admission_reviews",
@@ -173,9 +200,26 @@ impl Metrics {
         }
     }
 
+    /// Notes a change of the primary, and for how long nobody led.
+    pub(crate) fn note_failover(&self, namespace: &str, name: &str, cause: FailoverCause, unled_milliseconds: i64) {
+        let label = failover_label(namespace, name, cause);
+        self.failovers.get_or_create(&label).inc();
+        let unled = u64::try_from(unled_milliseconds).map(Duration::from_millis).unwrap_or_default();
+        self.unled_seconds.get_or_create(&label).inc_by(unled.as_secs_f64());
+    }
+
     /// Forgets a platform that is gone, and its conditions.
     pub(crate) fn forget<'a>(&self, namespace: &str, name: &str, conditions: impl Iterator<Item = &'a str>) {
         self.note(namespace, name, false, conditions.map(|condition| (condition, true)));
         self.ready.remove(&PlatformLabel { namespace: namespace.to_owned(), name: name.to_owned() });
+        for cause in FailoverCause::ALL {
+            let label = failover_label(namespace, name, cause);
+            self.failovers.remove(&label);
+            self.unled_seconds.remove(&label);
+        }
     }
+}
+
+fn failover_label(namespace: &str, name: &str, cause: FailoverCause) -> FailoverLabel {
+    FailoverLabel { namespace: namespace.to_owned(), name: name.to_owned(), cause: format!("{cause:?}") }
 }

@@ -16,6 +16,8 @@ const TITLE: Style = Style::new().bold();
 const FALSE_WHERE_ALL_IS_WELL: [&str; 3] = ["Reconciling", "Stalled", "AutoscalingPolicyDegraded"];
 /// Figures that stand elsewhere, or that nobody reads.
 const HIDDEN: [&str; 3] = ["ready", "selector", "masters"];
+/// Of each change of the primary: the one before was the primary of the row above.
+const HIDDEN_OF_FAILOVERS: [&str; 2] = ["former", "timeline"];
 
 pub(super) fn of(tree: &Tree, now: Timestamp) -> String {
     let mut parts = vec![head(tree), conditions(tree, now)];
@@ -109,8 +111,9 @@ fn figures(figures: &Map<String, Value>, now: Timestamp) -> String {
     if !single.is_empty() {
         parts.push(wrapped(&single.join(", "), 2));
     }
-    for rows in tables.into_iter().filter_map(|(_, value)| rows(value)) {
-        parts.push(list(&rows, now));
+    for (name, value) in tables {
+        let hidden: &[&str] = if name == "failovers" { &HIDDEN_OF_FAILOVERS } else { &[] };
+        parts.extend(rows(value).map(|rows| list(&rows, hidden, now)));
     }
     parts.concat()
 }
@@ -129,10 +132,10 @@ fn rows(value: &Value) -> Option<Vec<&Map<String, Value>>> {
     value.as_array()?.iter().map(Value::as_object).collect()
 }
 
-fn list(rows: &[&Map<String, Value>], now: Timestamp) -> String {
+fn list(rows: &[&Map<String, Value>], hidden: &[&str], now: Timestamp) -> String {
     let mut columns: Vec<&String> = Vec::new();
     for name in rows.iter().flat_map(|row| row.keys()) {
-        if !columns.contains(&name) {
+        if !hidden.contains(&name.as_str()) && !columns.contains(&name) {
             columns.push(name);
         }
     }
@@ -257,7 +260,7 @@ mod tests {
                 "database": {
                     "ready": "2/2", "primary": "tasks-database-1", "timeline": 2, "streamingReplicas": 1,
                     "failovers": [
-                        {"time": "2026-01-02T02:04:05Z", "primary": "tasks-database-1", "former": "tasks-database-0", "cause": "Switchover", "timeline": 2, "unledMilliseconds": 812},
+                        {"time": "2026-01-02T02:04:05Z", "primary": "tasks-database-1", "former": "tasks-database-0", "cause": "Switchover", "timeline": 2, "unledMilliseconds": 812, "detectMilliseconds": 310, "unwrittenMilliseconds": 1240, "lostBytes": 0},
                     ],
                     "members": [
                         {"pod": "tasks-database-0", "role": "replica", "state": "streaming", "timeline": 2, "lagBytes": 1_572_864},
@@ -308,8 +311,8 @@ tasks in namespace team: serves, but with trouble: messaging
   queued messages 7
 ✓ database 2/2
   primary tasks-database-1, streaming replicas 1, timeline 2
-  CAUSE       FORMER            PRIMARY           TIME     TIMELINE   UNLED
-  Switchover  tasks-database-0  tasks-database-1  60m ago         2  812 ms
+  CAUSE       DETECT  LOST  PRIMARY           TIME      UNLED  UNWRITTEN
+  Switchover  310 ms   0 B  tasks-database-1  60m ago  812 ms    1240 ms
                                                             VOLUME  VOLUME
   POD                   LAG  ROLE     STATE      TIMELINE     SIZE    USED
   tasks-database-0  1.5 MiB  replica  streaming         2        -       -

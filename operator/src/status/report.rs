@@ -50,7 +50,12 @@ impl Reporter {
         if draft.status() == Some(status) || !self.write(draft, status).await? {
             return Ok(());
         }
-        for event in transitions(draft.status(), status).into_iter().chain(failovers(draft.status(), status)) {
+        let failovers = failovers(draft.status(), status);
+        for (failover, unled) in &failovers {
+            self.metrics.note_failover(draft.namespace(), draft.name(), failover.cause, *unled);
+        }
+        let failovers = failovers.into_iter().map(|(of, unled)| failover(of, unled));
+        for event in transitions(draft.status(), status).into_iter().chain(failovers) {
             info!(
                 platform = draft.name(),
                 namespace = draft.namespace(),
@@ -85,16 +90,13 @@ impl Reporter {
     }
 }
 
-/// An event for each change of the primary of which it has become known for how long nobody led.
-fn failovers(before: Option<&TaskPlatformStatus>, after: &TaskPlatformStatus) -> Vec<Event> {
+/// The changes of the primary of which it has become known for how many milliseconds nobody led.
+fn failovers<'a>(before: Option<&TaskPlatformStatus>, after: &'a TaskPlatformStatus) -> Vec<(&'a Failover, i64)> {
     let known = |status: &TaskPlatformStatus| -> BTreeSet<i64> {
         explored(status).map(|(failover, _)| failover.timeline).collect()
     };
     let known = before.map(known).unwrap_or_default();
-    explored(after)
-        .filter(|(failover, _)| !known.contains(&failover.timeline))
-        .map(|(of, unled)| failover(of, unled))
-        .collect()
+    explored(after).filter(|(failover, _)| !known.contains(&failover.timeline)).collect()
 }
 
 fn explored(status: &TaskPlatformStatus) -> impl Iterator<Item = (&Failover, i64)> {
@@ -102,14 +104,27 @@ fn explored(status: &TaskPlatformStatus) -> impl Iterator<Item = (&Failover, i64
     all.filter_map(|failover| Some((failover, failover.unled_milliseconds?)))
 }
 
-fn failover(Failover { primary, former, cause, timeline, .. }: &Failover, unled: i64) -> Event {
+fn failover(failover: &Failover, unled: i64) -> Event {
+    let Failover { primary, former, cause, timeline, detect_milliseconds, unwritten_milliseconds, lost_bytes, .. } =
+        failover;
     let is_wanted = *cause == FailoverCause::Switchover;
+    let mut note = format!(
+        "{primary} leads in place of {former}, on timeline {timeline}. Cause: {cause:?}. Nobody led for {unled} ms"
+    );
+    if let Some(detect) = detect_milliseconds {
+        note.push_str(&format!(", {detect} ms of them until it was noticed"));
+    }
+    if let Some(unwritten) = unwritten_milliseconds {
+        note.push_str(&format!("; users waited {unwritten} ms for a change of a task"));
+    }
+    if let Some(lost @ 1..) = lost_bytes {
+        note.push_str(&format!("; {lost} bytes of WAL of the former primary are not on the new one"));
+    }
+    note.push('.');
     Event {
         type_: if is_wanted { EventType::Normal } else { EventType::Warning },
         reason: if is_wanted { "Switchover" } else { "Failover" }.into(),
-        note: Some(format!(
-            "{primary} leads in place of {former}, on timeline {timeline}. Cause: {cause:?}. Nobody led for {unled} ms."
-        )),
+        note: Some(note),
         // What has the same action is told as a repetition of the first, with its words.
         action: format!("BeginTimeline{timeline}"),
         secondary: None,
@@ -161,15 +176,16 @@ mod tests {
     #[test]
     fn a_failover_is_told_once_and_not_before_it_is_known_for_how_long_nobody_led() {
         let with = |unled_milliseconds| {
-            let failover = Failover { timeline: 2, unled_milliseconds, ..Failover::default() };
+            let failover =
+                Failover { timeline: 2, unled_milliseconds, detect_milliseconds: Some(500), ..Failover::default() };
             let database = DatabaseStatus { failovers: vec![failover], ..DatabaseStatus::default() };
             TaskPlatformStatus { database: Some(database), ..TaskPlatformStatus::default() }
         };
         let (seen, explored) = (with(None), with(Some(812)));
         assert!(failovers(None, &seen).is_empty());
-        let [event] = &failovers(Some(&seen), &explored)[..] else { panic!("one event") };
-        let note = event.note.as_ref().unwrap();
-        assert!(note.ends_with("Nobody led for 812 ms."), "{note}");
+        let [(of, unled)] = failovers(Some(&seen), &explored)[..] else { panic!("one event") };
+        let note = failover(of, unled).note.unwrap();
+        assert!(note.ends_with("Nobody led for 812 ms, 500 ms of them until it was noticed."), "{note}");
         assert!(failovers(Some(&explored), &explored).is_empty());
     }
 }

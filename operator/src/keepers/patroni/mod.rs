@@ -11,14 +11,13 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use taskplatform_blueprint::{Component, Credentials, Endpoint, MOST_LAG_TO_LEAD, Platform, dynamic_configuration};
-use taskplatform_crds::Failover;
 use tokio::time::Instant;
 use tracing::info;
 
 use cluster::Pending;
 pub(crate) use cluster::{Cluster, Member, Volume};
 use fill::Fill;
-use history::History;
+use history::{Change, History};
 
 use super::{Brief, Keeper, Seen, pace::Mood, switchover};
 use crate::{
@@ -196,7 +195,7 @@ impl Patroni<'_> {
         Ok(Cluster::read(&cluster.json()))
     }
 
-    async fn history(&self) -> Option<Vec<Failover>> {
+    async fn history(&self) -> Option<Vec<Change>> {
         let history = self.send(Method::GET, self.address, "history", None, TIMEOUT, "show its history").await;
         history.ok().map(|history| history::read(&history.json()))
     }
