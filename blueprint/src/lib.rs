@@ -29,7 +29,8 @@ pub use fingerprint::Fingerprint;
 pub use images::{Image, Images};
 pub use object::{Kind, MANAGED_BY, Object, labels, selector};
 pub use parts::{
-    Band, CredentialFile, MOST_LAG_TO_LEAD, PARTS, Part, Proposal, RedisCluster, Share, bands, dynamic_configuration,
+    Band, CredentialFile, MOST_LAG_TO_LEAD, PARTS, Part, Proposal, REDIS_NODE_TIMEOUT_MILLISECONDS, RedisCluster,
+    Share, bands, dynamic_configuration,
 };
 pub use plan::{Action, Change, Effect, FieldChange, SettingChange, Totals, differences, in_a_line, plan, settings};
 pub use platform::{CustomMetric, Draft, Facts, Invalid, Names, Platform, REQUESTS_PER_SECOND};

@@ -9,7 +9,7 @@ mod worker;
 
 pub use api::{Band, bands};
 pub use database::{MOST_LAG_TO_LEAD, dynamic_configuration};
-pub use redis::RedisCluster;
+pub use redis::{REDIS_NODE_TIMEOUT_MILLISECONDS, RedisCluster};
 
 /// PostgreSQL's settings.
 pub(crate) mod postgresql {

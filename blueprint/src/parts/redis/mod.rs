@@ -53,6 +53,9 @@ impl Endpoint {
 }
 
 /// The nodes' passwords, as Redis reads them.
+/// A Redis node that does not answer for this long is taken for failed (plan section 4.1).
+pub const REDIS_NODE_TIMEOUT_MILLISECONDS: u64 = 5000;
+
 const CACHE_CONF: CredentialFile =
     CredentialFile { key: "cache.conf", text: |credentials| passwords(credentials, RedisCluster::Cache) };
 const SESSIONS_CONF: CredentialFile =
@@ -295,7 +298,7 @@ fn configuration(platform: &Platform, cluster: RedisCluster) -> String {
     };
     format!(
         "{}\nmaxmemory {data}mb\nrepl-backlog-size {backlog}mb\nclient-output-buffer-limit replica {replica_buffer}mb 0 0\n{own}\nsave \"\"\n\ninclude /etc/redis-credentials/{}\n",
-        include_str!("redis.conf"),
+        include_str!("redis.conf").replace("{node_timeout}", &REDIS_NODE_TIMEOUT_MILLISECONDS.to_string()),
         cluster.credentials_file().key
     )
 }

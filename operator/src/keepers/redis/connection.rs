@@ -23,6 +23,8 @@ const MIGRATE_ANSWER: Duration = Duration::from_secs(20);
 /// See [`MIGRATE_ANSWER`].
 pub(super) const MIGRATE_TIMEOUT: Duration = Duration::from_secs(5);
 
+const NODE_TIMEOUT: &str = "cluster-node-timeout";
+
 /// The password of a cluster's nodes, and the one before, as long as a node may know only that.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Passwords {
@@ -203,9 +205,12 @@ async fn connect_with(to: SocketAddr, password: &str, answer: Duration) -> Resul
 async fn ask(mut connection: MultiplexedConnection) -> Result<View, Silence> {
     let mut questions = redis::pipe();
     questions.cmd("CLUSTER").arg("NODES").cmd("CLUSTER").arg("INFO").cmd("INFO").cmd("DBSIZE");
-    let (nodes, cluster, info, keys): (String, String, String, u64) =
+    questions.cmd("CONFIG").arg("GET").arg(NODE_TIMEOUT);
+    let (nodes, cluster, info, keys, settings): (String, String, String, u64, HashMap<String, u64>) =
         questions.query_async(&mut connection).await.map_err(Silence::Error)?;
-    View::parse(&nodes, &cluster, &info, keys).map_err(Silence::Unreadable)
+    let mut view = View::parse(&nodes, &cluster, &info, keys).map_err(Silence::Unreadable)?;
+    view.node_timeout = settings.get(NODE_TIMEOUT).copied().unwrap_or_default();
+    Ok(view)
 }
 
 fn is_refusal(error: &RedisError) -> bool {

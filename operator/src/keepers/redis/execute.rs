@@ -70,6 +70,10 @@ impl Execution<'_> {
             Step::Forget { on, id } => self.send(*on, cluster("FORGET").arg(&id.0)).await,
             Step::Failover { replica } => self.fail_over(*replica).await,
             Step::TakeOver { replica } => self.send(*replica, cluster("FAILOVER").arg("TAKEOVER")).await,
+            Step::SetNodeTimeout { on, milliseconds } => {
+                let command = redis::cmd("CONFIG").arg("SET").arg("cluster-node-timeout").arg(*milliseconds).clone();
+                self.send(*on, &command).await
+            }
             Step::Close { on, slots } => {
                 let commands = set_slots(slots.iter(), &["STABLE"]);
                 self.connections.pipeline(self.address(*on)?, &commands).await

@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tracing::debug;
 
+use crate::world::ordinal;
+
 pub(crate) use connection::{Connections, Passwords};
 pub(crate) use error::Error;
 use execute::POLL;
@@ -89,7 +91,7 @@ async fn reconcile_within(
 }
 
 fn in_order(members: &[Member]) -> Result<Vec<(u32, Member)>, Error> {
-    let ordinal = |member: &Member| member.pod.rsplit('-').next().and_then(|ordinal| ordinal.parse().ok());
+    let ordinal = |member: &Member| ordinal(&member.pod).and_then(|ordinal| u32::try_from(ordinal).ok());
     let mut ordered = members
         .iter()
         .map(|member| match ordinal(member) {

@@ -55,6 +55,8 @@ pub(super) struct View {
     pub(super) memory_used: u64,
     /// `maxmemory`; 0 is no limit.
     pub(super) memory_limit: u64,
+    /// `cluster-node-timeout`, in milliseconds.
+    pub(super) node_timeout: u64,
 }
 
 /// One line of CLUSTER NODES.

@@ -2,12 +2,18 @@
 
 use std::cmp::{Ordering, Reverse};
 
+use taskplatform_blueprint::REDIS_NODE_TIMEOUT_MILLISECONDS;
+
 use super::{
     cluster::{Cluster, is_blank},
     outlook::{Plan, act, stuck, wait},
     step::Step,
 };
-use crate::keepers::redis::placement::{self, Place};
+use crate::keepers::redis::{
+    placement::{self, Place},
+    slots::SlotSet,
+    topology::{Peer, View},
+};
 
 /// A dead master's replica takes its place. Redis elects it while a majority of the masters lives; without one, nobody
 /// would, and once the master's pod provably runs as another node, or is on a Kubernetes node that is lost, the operator decides.
@@ -40,6 +46,38 @@ pub(super) fn replace_dead_masters(cluster: &Cluster<'_>) -> Option<Plan> {
             told.join(", ")
         ),
     )
+}
+
+/// The node timeout of masters that are to serve again at once, in milliseconds. Nobody else sets this one, which tells it from theirs.
+const HURRIED: u64 = 1000;
+
+/// A master that was among a minority takes no commands for as long as its node timeout, at most 5 s, once it is among a majority, so that it hears
+/// of elections that it has missed. Where most masters are on a node that is lost, and the operator has replaced them, there were none: the
+/// timeout is made short, and as it was once they serve.
+pub(super) fn rejoin(cluster: &Cluster<'_>) -> Option<Plan> {
+    let held_up = held_up(cluster);
+    let steps =
+        cluster.reachable().filter_map(|(on, _, view)| match (held_up.contains(&on), view.node_timeout == HURRIED) {
+            (true, false) => Some(Step::SetNodeTimeout { on, milliseconds: HURRIED }),
+            (false, true) => Some(Step::SetNodeTimeout { on, milliseconds: REDIS_NODE_TIMEOUT_MILLISECONDS }),
+            _ => None,
+        });
+    let serve = || format!("{} serve again in a moment", cluster.pods(&held_up));
+    act(steps.collect(), serve()).or_else(|| if held_up.is_empty() { None } else { wait(serve()) })
+}
+
+/// Masters that do not serve yet, though they see all that there are while a Kubernetes node is lost, and have all slots.
+fn held_up(cluster: &Cluster<'_>) -> Vec<usize> {
+    let is_known = cluster.all_answer_that_can() && !cluster.all_answer();
+    if !is_known || !SlotSet::all().difference(&cluster.topology.served()).is_empty() {
+        return Vec::new();
+    }
+    let masters: Vec<_> = cluster.reachable().filter(|(_, _, view)| view.serves()).collect();
+    let sees_all = |view: &View| {
+        let others = masters.iter().map(|(_, _, other)| &other.myself.id).filter(|id| **id != view.myself.id);
+        others.into_iter().all(|id| view.peer(id).is_some_and(Peer::is_alive))
+    };
+    masters.iter().filter(|(_, _, view)| !view.state_ok && sees_all(view)).map(|(index, ..)| *index).collect()
 }
 
 /// The masters that the target asks for: those that serve slots, and empty ones for the shards that are still to come.

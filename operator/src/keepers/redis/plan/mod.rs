@@ -25,7 +25,9 @@ pub(super) use step::Step;
 type Rung = fn(&Cluster<'_>) -> Option<Plan>;
 
 /// The rungs from the bottom to the top.
-const LADDER: [Rung; 20] = [
+const LADDER: [Rung; 21] = [
+    // A timeout that was made short for a moment stays so for no longer.
+    masters::rejoin,
     // Nodes that do not know each other tell nothing of the cluster; but who claims the same slots must not meet.
     introductions::part_strangers,
     introductions::acquaint,

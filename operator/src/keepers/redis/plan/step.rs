@@ -24,6 +24,8 @@ pub(in crate::keepers::redis) enum Step {
     Failover { replica: usize },
     /// CLUSTER FAILOVER TAKEOVER: for a master that is gone, where no majority is left to elect a new one.
     TakeOver { replica: usize },
+    /// CONFIG SET cluster-node-timeout: for a moment, or as it should be.
+    SetNodeTimeout { on: usize, milliseconds: u64 },
     /// CLUSTER SETSLOT STABLE: a leftover of a migration that is not going on.
     Close { on: usize, slots: SlotSet },
     /// The whole migration of these slots with their keys.
@@ -31,9 +33,9 @@ pub(in crate::keepers::redis) enum Step {
 }
 
 impl Step {
-    /// To introduce nodes that are introduced already changes nothing.
+    /// To introduce nodes that are introduced already changes nothing, nor does a node's timeout for a moment.
     pub(in crate::keepers::redis) fn is_harmless(&self) -> bool {
-        matches!(self, Self::Meet { .. })
+        matches!(self, Self::Meet { .. } | Self::SetNodeTimeout { .. })
     }
 
     /// The step in words, with the names of the pods.
@@ -59,6 +61,9 @@ impl fmt::Display for Sentence<'_> {
             Step::Forget { on, id } => write!(f, "forgetting node {id} on {}", pod(on)),
             Step::Failover { replica } => write!(f, "failing over to {}", pod(replica)),
             Step::TakeOver { replica } => write!(f, "letting {} take over without a vote", pod(replica)),
+            Step::SetNodeTimeout { on, milliseconds } => {
+                write!(f, "setting the node timeout of {} to {milliseconds} ms", pod(on))
+            }
             Step::Close { on, slots } => write!(f, "closing slots {slots} on {}", pod(on)),
             Step::Migrate { from, to, slots } => write!(f, "moving slots {slots} from {} to {}", pod(from), pod(to)),
         }

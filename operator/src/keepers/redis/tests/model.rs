@@ -96,6 +96,7 @@ impl Model {
             },
             memory_used: 0,
             memory_limit: 0,
+            node_timeout: 5000,
         };
         Observed { member, ordinal, view: Ok(view) }
     }
@@ -148,6 +149,7 @@ impl Model {
                 assert!(node.knows.remove(&id.0));
             }
             Step::Failover { replica } | Step::TakeOver { replica } => self.promote(pods[*replica]),
+            Step::SetNodeTimeout { .. } => panic!("no node is lost"),
             Step::Close { on, .. } => self.nodes[pods[*on]].importing = None,
             Step::Migrate { from, to, slots } => {
                 let (from, to) = (pods[*from], pods[*to]);

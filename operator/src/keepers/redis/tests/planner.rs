@@ -150,6 +150,7 @@ fn every_step_reads_as_a_sentence() {
         (Step::Forget { on: 0, id: NodeId("0123456789abcdef".into()) }, "forgetting node 01234567 on redis-0"),
         (Step::Failover { replica: 1 }, "failing over to redis-1"),
         (Step::TakeOver { replica: 1 }, "letting redis-1 take over without a vote"),
+        (Step::SetNodeTimeout { on: 1, milliseconds: 5000 }, "setting the node timeout of redis-1 to 5000 ms"),
         (Step::Close { on: 0, slots: slots.clone() }, "closing slots 3-6 on redis-0"),
         (Step::Migrate { from: 0, to: 1, slots }, "moving slots 3-6 from redis-0 to redis-1"),
     ] {
