@@ -235,6 +235,8 @@ pub(crate) fn parameters(platform: &Draft) -> BTreeMap<String, Value> {
         // A member whose node is gone, frozen or cut off is not waited for longer. It is asked after half of that.
         ("wal_sender_timeout", "10s".into()),
         ("wal_receiver_timeout", "10s".into()),
+        // A replica that has just lost its primary sleeps for so long before it notices that it is promoted: 5 s, if it were PostgreSQL's own.
+        ("wal_retrieve_retry_interval", "250ms".into()),
         ("tcp_keepalives_idle", "30".into()),
         ("tcp_keepalives_interval", "10".into()),
         ("tcp_keepalives_count", "3".into()),
