@@ -1,8 +1,9 @@
 //! What is answered to who wants to evict a pod. One of a stateful part whose node is drained is not evicted but made to go by the
 //! operator, when the rest of its part serves: who asked is told to ask again, as when a PodDisruptionBudget holds it; also while the API
-//! server is too slow to say more about it. Everything else, and everything while the operator is away, is left to the budgets.
+//! server is too slow to say more about it. One without state waits where the primary is to leave the same node: what starts in its place would
+//! take the processor while users wait. Everything else, and everything while the operator is away, is left to the budgets.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -17,7 +18,7 @@ use kube::{
 use serde_json::json;
 use taskplatform_blueprint::MANAGED_BY;
 use taskplatform_crds::TaskPlatform;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::read;
@@ -33,6 +34,9 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 const NEW: Duration = Duration::from_mins(2);
 /// How old a note may get that somebody asks.
 const NOTED: Duration = Duration::from_secs(20);
+
+/// Who drains a node asks for all its pods at about the same time, in any order.
+const TOGETHER: Duration = Duration::from_millis(500);
 
 /// The API server does not say what the pod is, or does not take the note.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +78,8 @@ pub(super) async fn answer(client: &Client, world: &World, body: &[u8]) -> (Admi
         Err(refusal) => return (*refusal, Eviction::Left),
     };
     let pod = request.name.clone();
-    let asked = timeout(TIMEOUT, ask(client, &request)).await.unwrap_or(Err(Error::Timeout { pod: pod.clone() }));
+    let asked =
+        timeout(TIMEOUT, ask(client, world, &request)).await.unwrap_or(Err(Error::Timeout { pod: pod.clone() }));
     let response = AdmissionResponse::from(&request);
     let refuse = |mut response: AdmissionResponse, code, reason: &str, message| {
         response = response.deny(message);
@@ -104,7 +109,11 @@ pub(super) async fn answer(client: &Client, world: &World, body: &[u8]) -> (Admi
 }
 
 /// What becomes of the eviction, and the step that the operator is at.
-async fn ask(client: &Client, request: &AdmissionRequest<DynamicObject>) -> Result<(Decision, String), Error> {
+async fn ask(
+    client: &Client,
+    world: &World,
+    request: &AdmissionRequest<DynamicObject>,
+) -> Result<(Decision, String), Error> {
     let failed = |source| Error::Ask { pod: request.name.clone(), source: Box::new(source) };
     let namespace = request.namespace.as_deref().unwrap_or_default();
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
@@ -120,8 +129,16 @@ async fn ask(client: &Client, request: &AdmissionRequest<DynamicObject>) -> Resu
         None => None,
     };
     let now = Timestamp::now();
-    let decision = decide(&pod, platform.as_ref(), node.as_ref(), now);
-    if decision == Decision::Later && !request.dry_run && !is_noted(&pod, now) {
+    let decision = if has_state(&pod) {
+        decide(&pod, platform.as_ref(), node.as_ref(), now)
+    } else if is_drained(&pod, platform.as_ref(), node.as_ref()) {
+        sleep(TOGETHER).await;
+        let primary = platform.as_ref().and_then(|platform| primary(world, namespace, platform));
+        decide_after(&pod, primary.as_deref(), Timestamp::now())
+    } else {
+        Decision::Leave
+    };
+    if decision == Decision::Later && has_state(&pod) && !request.dry_run && !is_noted(&pod, now) {
         info!(pod = request.name, namespace, "somebody wants to evict it");
         let change = json!({"metadata": {"uid": pod.metadata.uid, "annotations": {EVICTED: now.to_string()}}});
         let parameters = PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
@@ -139,18 +156,47 @@ fn is_stateful(world: &World, request: &AdmissionRequest<DynamicObject>) -> bool
     pods.any(|(_, pod)| pod.owners.iter().any(|owner| owner.kind == OwnerKind::StatefulSet))
 }
 
-/// The platform of a pod that only the operator has go: one of a stateful part.
+/// The platform of a pod.
 fn platform(pod: &Pod) -> Option<&str> {
     let labels = pod.labels();
     let is = |label: &str, value: &str| labels.get(label).is_some_and(|found| found == value);
-    let is_stateful = owners(pod).iter().any(|owner| owner.kind == OwnerKind::StatefulSet);
     let is_ours = is("app.kubernetes.io/name", "taskplatform") && is("app.kubernetes.io/managed-by", MANAGED_BY);
-    labels.get("app.kubernetes.io/instance").filter(|_| is_ours && is_stateful).map(String::as_str)
+    labels.get("app.kubernetes.io/instance").filter(|_| is_ours).map(String::as_str)
+}
+
+/// Whether only the operator has it go: it is one of a stateful part.
+fn has_state(pod: &Pod) -> bool {
+    owners(pod).iter().any(|owner| owner.kind == OwnerKind::StatefulSet)
+}
+
+/// The pod of the platform's primary, as the API server told last.
+fn primary(world: &World, namespace: &str, platform: &TaskPlatform) -> Option<Arc<Child>> {
+    let name = &platform.status.as_ref()?.database.as_ref()?.primary;
+    world.pods().into_iter().find(|(of, pod)| of == namespace && *pod.name == **name).map(|(_, pod)| pod)
+}
+
+/// Whether the operator acts for the pod's platform, and its node is to be empty.
+fn is_drained(pod: &Pod, platform: Option<&TaskPlatform>, node: Option<&Node>) -> bool {
+    acts(pod, platform) && node.is_some_and(|node| !takes_pods(node))
+}
+
+fn acts(pod: &Pod, platform: Option<&TaskPlatform>) -> bool {
+    let acts = platform.is_some_and(|platform| platform.meta().deletion_timestamp.is_none() && !platform.spec.paused);
+    acts && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// Of a pod without state on a node that is drained: the primary hands over before, where it is to leave the same node.
+fn decide_after(pod: &Pod, primary: Option<&Child>, now: Timestamp) -> Decision {
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    let is_to_leave = |primary: &Child| {
+        let is_asked_for = primary.evicted.is_some_and(|asked| now.duration_since(asked).unsigned_abs() < NOTED);
+        is_asked_for && primary.node() == node && !primary.is_ending()
+    };
+    if primary.is_some_and(is_to_leave) { Decision::Later } else { Decision::Leave }
 }
 
 fn decide(pod: &Pod, platform: Option<&TaskPlatform>, node: Option<&Node>, now: Timestamp) -> Decision {
-    let acts = platform.is_some_and(|platform| platform.meta().deletion_timestamp.is_none() && !platform.spec.paused);
-    if !acts || pod.metadata.deletion_timestamp.is_some() {
+    if !acts(pod, platform) {
         return Decision::Leave;
     }
     let Some(node) = node else {
@@ -205,11 +251,13 @@ mod tests {
     }
 
     #[test]
-    fn only_pods_of_stateful_parts_are_the_operators_matter() {
+    fn only_pods_of_platforms_are_the_operators_matter() {
         assert_eq!(platform(&pod(&json!({}))), Some("tasks"));
+        assert!(has_state(&pod(&json!({}))));
+        let instance = json!({"metadata": {"ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a", "uid": "a"}]}});
+        assert!(!has_state(&pod(&instance)));
         let others = [
             json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "somebody"}}}),
-            json!({"metadata": {"ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a", "uid": "a"}]}}),
             json!({"metadata": {"labels": {"app.kubernetes.io/name": "postgres"}}}),
         ];
         for other in others {
@@ -243,6 +291,32 @@ mod tests {
         assert_eq!(decide(unready, &serving, Some(&drained)), Decision::Leave);
         let ending = json!({"metadata": {"deletionTimestamp": "2026-01-02T00:00:10Z"}});
         assert_eq!(decide(ending, &serving, Some(&drained)), Decision::Leave);
+    }
+
+    #[test]
+    fn a_pod_without_state_waits_for_the_primary_that_is_to_leave_its_node() {
+        let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+        let instance = pod(&json!({"spec": {"nodeName": "a", "containers": []}}));
+        let child = |node: &str, evicted: &str| {
+            let place = json!({
+                "apiVersion": "v1", "kind": "Pod", "spec": {"nodeName": node, "containers": []},
+                "metadata": {"namespace": "shops", "uid": "a", "resourceVersion": "1", "annotations": {EVICTED: evicted}},
+            });
+            let mut known = serde_json::to_value(pod(&json!({}))).unwrap();
+            json_patch(&mut known, &place);
+            let world = World::default();
+            world.remember_answer(Watched::Pod, serde_json::from_value(known).unwrap());
+            world.pods().remove(0).1
+        };
+        let decide = |primary: Option<&Child>| decide_after(&instance, primary, now);
+        assert_eq!(decide(Some(&child("a", "2026-01-01T23:59:59Z"))), Decision::Later);
+        assert_eq!(decide(Some(&child("b", "2026-01-01T23:59:59Z"))), Decision::Leave, "it has handed over");
+        assert_eq!(
+            decide(Some(&child("a", "2026-01-01T23:59:00Z"))),
+            Decision::Leave,
+            "nobody wants it to go any more"
+        );
+        assert_eq!(decide(None), Decision::Leave);
     }
 
     #[tokio::test(start_paused = true)]
