@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use futures::future::try_join_all;
+use futures::{
+    Stream, StreamExt,
+    future::{self, try_join_all},
+};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Event, Pod},
@@ -12,6 +15,7 @@ use kube::{
     api::ListParams,
     config::{KubeConfigOptions, KubeconfigError},
     core::{ApiResource, DynamicObject},
+    runtime::{WatchStreamExt, watcher},
 };
 use taskplatform_blueprint::{Component, Facts, Images, Kind, PARTS, REQUESTS_PER_SECOND};
 use taskplatform_crds::{Size, TaskPlatform};
@@ -56,6 +60,18 @@ impl Error {
     }
 }
 
+/// Whether a watch is taken up again after this.
+fn passes(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(answer)) => {
+            answer.code >= 500 || matches!(answer.code, 410 | 429)
+        }
+        watcher::Error::InitialListFailed(kube::Error::Service(_) | kube::Error::HyperError(_)) => true,
+        watcher::Error::InitialListFailed(_) | watcher::Error::NoResourceVersion => false,
+        watcher::Error::WatchStartFailed(_) | watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_) => true,
+    }
+}
+
 /// A cluster that answers.
 pub(crate) struct Cluster {
     pub(crate) client: Client,
@@ -79,6 +95,14 @@ impl Cluster {
     /// The TaskPlatforms of a namespace.
     pub(crate) fn platforms(&self, namespace: &str) -> Api<TaskPlatform> {
         Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// The TaskPlatform of this name as it is, and again whenever it changes. What passes, such as an API server that is away or a definition that
+    /// is replaced, is waited for.
+    pub(crate) fn changes(api: Api<TaskPlatform>, name: &str) -> impl Stream<Item = watcher::Result<TaskPlatform>> {
+        let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let changes = watcher(api, config).default_backoff().applied_objects();
+        changes.filter(|change| future::ready(!change.as_ref().is_err_and(passes)))
     }
 
     /// A TaskPlatform, if there is one of this name.

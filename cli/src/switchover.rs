@@ -7,7 +7,7 @@ use k8s_openapi::{api::core::v1::Endpoints, jiff::Timestamp};
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
-    runtime::{WatchStreamExt, watcher},
+    runtime::watcher,
 };
 use serde_json::json;
 use taskplatform_crds::{SWITCHOVER, Switchover, TaskPlatform};
@@ -109,8 +109,7 @@ async fn annotate(
 
 /// Until the wish is fulfilled.
 async fn follow(api: &Api<TaskPlatform>, name: &str, why: &mut String) -> Result<(), Error> {
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut platforms = std::pin::pin!(watcher(api.clone(), config).default_backoff().applied_objects());
+    let mut platforms = std::pin::pin!(Cluster::changes(api.clone(), name));
     while let Some(platform) = platforms.try_next().await.map_err(|error| Error::Watch(Box::new(error)))? {
         let procedure = platform.status.as_ref().and_then(|status| status.procedure.as_ref());
         if let Some(place) = procedure {

@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use clap::ValueEnum;
 use futures::TryStreamExt;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle, style::TemplateError};
-use kube::{
-    Api,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Api, runtime::watcher};
 use taskplatform_blueprint::Component;
 use taskplatform_crds::TaskPlatform;
 
@@ -111,8 +108,7 @@ async fn follow(
     view: &mut View,
     why: &mut String,
 ) -> Result<TaskPlatform, Error> {
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut platforms = std::pin::pin!(watcher(api.clone(), config).default_backoff().applied_objects());
+    let mut platforms = std::pin::pin!(Cluster::changes(api.clone(), name));
     while let Some(platform) = platforms.try_next().await.map_err(|error| Error::Watch(Box::new(error)))? {
         let conditions = conditions(&platform);
         view.show(&conditions);
