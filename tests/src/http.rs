@@ -13,12 +13,13 @@ pub fn gateway() -> String {
 }
 
 /// What has come of a write while parts of the platform may be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attempt {
-    /// It is stored, under this id.
-    Acknowledged(String),
+    /// It is stored.
+    Acknowledged,
     /// It is not: the answer says to come again.
     Refused,
-    /// The connection broke or the time ran out: nobody knows.
+    /// The connection broke, the time ran out, or the answer says that it may be stored: nobody knows.
     Unknown,
 }
 
@@ -95,25 +96,24 @@ impl User {
             response.headers().get("content-type").is_some_and(|type_| type_ == "application/problem+json");
         let Ok(body) = response.text().await else { return Ok(Attempt::Unknown) };
         match status {
-            StatusCode::CREATED => {
-                let task: Value = serde_json::from_str(&body).with_context(|| format!("no task: {body}"))?;
-                Ok(Attempt::Acknowledged(task["id"].to_string()))
-            }
+            StatusCode::CREATED => Ok(Attempt::Acknowledged),
+            StatusCode::SERVICE_UNAVAILABLE if is_problem && body.contains("may or may not") => Ok(Attempt::Unknown),
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS if is_problem => Ok(Attempt::Refused),
             _ => anyhow::bail!("neither created nor a problem that passes: {status} {body}"),
         }
     }
 
-    /// The ids of all tasks, page by page.
+    /// The titles of all tasks, page by page.
     ///
     /// # Errors
     /// When they cannot be listed.
-    pub async fn all_ids(&self) -> Result<BTreeSet<String>> {
-        let (mut ids, mut page) = (BTreeSet::new(), "/api/tasks?limit=100".to_owned());
+    pub async fn all_titles(&self) -> Result<Vec<String>> {
+        let (mut titles, mut page) = (Vec::new(), "/api/tasks?limit=100".to_owned());
         loop {
             let tasks = self.send(Method::GET, &page, None, StatusCode::OK).await?;
-            ids.extend(tasks["items"].as_array().context("no items")?.iter().map(|task| task["id"].to_string()));
-            let Some(cursor) = tasks["next_cursor"].as_str() else { return Ok(ids) };
+            let items = tasks["items"].as_array().context("no items")?;
+            titles.extend(items.iter().map(|task| task["title"].as_str().unwrap_or_default().to_owned()));
+            let Some(cursor) = tasks["next_cursor"].as_str() else { return Ok(titles) };
             page = format!("/api/tasks?limit=100&cursor={cursor}");
         }
     }

@@ -5,6 +5,7 @@
 pub mod cluster;
 pub mod explain;
 pub mod http;
+pub mod ledger;
 pub mod platform;
 
 use std::time::{Duration, Instant};

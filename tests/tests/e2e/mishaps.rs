@@ -17,7 +17,8 @@ use kube::{
 use serde_json::json;
 use taskplatform_tests::{
     cluster, eventually, explained,
-    http::{Attempt, User, gateway, unique},
+    http::{User, gateway, unique},
+    ledger::Ledger,
     platform::Platform,
 };
 
@@ -225,15 +226,11 @@ async fn a_primary_that_is_to_go_hands_over_before() -> Result<()> {
     explained("e2e", async {
         let platform = shared_platform().await?;
         lead(&platform, "e2e-database-1").await?;
-        let user = User::register(&gateway(), &unique("surplus")).await?;
-        let (mut acknowledged, mut failed) = (BTreeSet::new(), 0);
+        let mut ledger = Ledger::new(User::register(&gateway(), &unique("surplus")).await?);
         platform.apply(small_with(&json!({"database": {"readReplicas": 0}}))).await?;
         let sets: Api<StatefulSet> = Api::namespaced(platform.client.clone(), platform.name);
         eventually("one member is left", 120, async || {
-            match user.attempt("Written meanwhile").await? {
-                Attempt::Acknowledged(id) => drop(acknowledged.insert(id)),
-                Attempt::Refused | Attempt::Unknown => failed += 1,
-            }
+            ledger.write().await?;
             let members = sets.get("e2e-database").await?.spec.and_then(|spec| spec.replicas);
             ensure!(members == Some(1) && platform.pods("database").await?.len() == 1, "{members:?} members");
             Ok(())
@@ -241,13 +238,8 @@ async fn a_primary_that_is_to_go_hands_over_before() -> Result<()> {
         .await?;
         let primary = platform.primary().await?;
         ensure!(primary == "e2e-database-0", "{primary} leads");
-        ensure!(failed == 0, "{failed} requests failed: a move that is planned is a pause");
-        let there = eventually("tasks are listed", 60, async || user.all_ids().await).await?;
-        ensure!(
-            !acknowledged.is_empty() && acknowledged.is_subset(&there),
-            "lost: {:?}",
-            acknowledged.difference(&there)
-        );
+        ensure!(ledger.failed() == 0, "{} requests failed: a move that is planned is a pause", ledger.failed());
+        ledger.reconcile().await?;
         platform.apply(small()).await?;
         platform.settled().await
     })

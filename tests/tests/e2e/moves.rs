@@ -11,7 +11,8 @@ use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
 use taskplatform_tests::{
     eventually, explained,
-    http::{Attempt, User, gateway, unique},
+    http::{User, gateway, unique},
+    ledger::Ledger,
     platform::Platform,
 };
 
@@ -67,12 +68,12 @@ async fn another_member_leads_on_demand_and_no_request_fails() -> Result<()> {
     explained("e2e", async {
         let platform = shared_platform().await?;
         let before = platform.primary().await?;
-        let (switched, failures) = write_meanwhile(async {
+        let (switched, failed) = write_meanwhile(async {
             let run = || taskplatform(&["switchover", "e2e", "-n", "e2e", "--timeout", "2m"], "");
             tokio::task::spawn_blocking(run).await?
         })
         .await?;
-        ensure!(failures.is_empty(), "{} requests failed: {failures:?}", failures.len());
+        ensure!(failed == 0, "{failed} requests failed");
         let (printed, errors) = (String::from_utf8(switched.stdout)?, String::from_utf8(switched.stderr)?);
         // The status follows.
         let now = eventually("another primary is told", 30, async || {
@@ -91,32 +92,26 @@ async fn another_member_leads_on_demand_and_no_request_fails() -> Result<()> {
     .await
 }
 
-/// Has a user write while something is done, and says which requests failed; what was acknowledged is there afterwards.
-async fn write_meanwhile<T>(work: impl Future<Output = Result<T>>) -> Result<(T, Vec<String>)> {
-    let user = User::register(&gateway(), &unique("noon")).await?;
+/// Has a user write while something is done, and says how many requests failed; what was acknowledged is there afterwards.
+async fn write_meanwhile<T>(work: impl Future<Output = Result<T>>) -> Result<(T, usize)> {
+    let mut ledger = Ledger::new(User::register(&gateway(), &unique("noon")).await?);
     let is_over = AtomicBool::new(false);
     let write = async {
-        let (mut acknowledged, mut failures) = (BTreeSet::new(), Vec::new());
         while !is_over.load(Ordering::Relaxed) {
-            match user.attempt("Written meanwhile").await {
-                Ok(Attempt::Acknowledged(id)) => drop(acknowledged.insert(id)),
-                Ok(Attempt::Refused) => failures.push("refused".to_owned()),
-                Ok(Attempt::Unknown) => failures.push("unknown".to_owned()),
-                Err(error) => failures.push(format!("{error:#}")),
-            }
+            ledger.write().await?;
         }
-        (acknowledged, failures)
+        anyhow::Ok(ledger)
     };
     let work = async {
         let done = work.await;
         is_over.store(true, Ordering::Relaxed);
         done
     };
-    let ((acknowledged, failures), done) = tokio::join!(write, work);
-    let done = done?;
-    let there = eventually("tasks are listed", 60, async || user.all_ids().await).await?;
-    ensure!(!acknowledged.is_empty() && acknowledged.is_subset(&there), "lost: {:?}", acknowledged.difference(&there));
-    Ok((done, failures))
+    let (ledger, done) = tokio::join!(write, work);
+    let (ledger, done) = (ledger?, done?);
+    let failed = ledger.failed();
+    ledger.reconcile().await?;
+    Ok((done, failed))
 }
 
 async fn node_of(platform: &Platform, pod: &str) -> Result<String> {

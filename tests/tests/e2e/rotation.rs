@@ -12,6 +12,7 @@ use serde_json::json;
 use taskplatform_tests::{
     cluster, eventually, explained,
     http::{User, gateway, unique},
+    ledger::Ledger,
     platform::Platform,
 };
 use tokio::sync::watch;
@@ -32,20 +33,15 @@ const KEYS: [&str; 8] = [
 
 /// Writes until it is told to stop; how many tasks were acknowledged, each of which is there.
 async fn write(user: User, mut stop: watch::Receiver<bool>) -> Result<usize> {
-    let mut acknowledged = Vec::new();
+    let mut ledger = Ledger::new(user);
     loop {
-        let task = user.create(&format!("task {}", acknowledged.len())).await;
-        let task = task.with_context(|| format!("after {} tasks", acknowledged.len()))?;
-        acknowledged.push(task["id"].to_string());
+        ensure!(ledger.write().await?, "a task was not acknowledged");
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
             () = tokio::time::sleep(Duration::from_millis(100)) => {}
         }
     }
-    let there = user.all_ids().await?;
-    let lost: Vec<&String> = acknowledged.iter().filter(|id| !there.contains(*id)).collect();
-    ensure!(lost.is_empty(), "{} acknowledged tasks are lost: {lost:?}", lost.len());
-    Ok(acknowledged.len())
+    ledger.reconcile().await
 }
 
 /// Whether a node of the cache takes a password.
