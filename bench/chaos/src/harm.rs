@@ -50,12 +50,16 @@ pub(crate) enum Scenario {
     MembersReplaced,
     /// The node of the primary is drained.
     NodeDrained,
+    /// All nodes of the platform are drained, one after another.
+    EachNodeDrained,
     /// The node of the primary stops for a minute.
     NodeFrozen,
     /// The node of the primary ends, and is started a minute later.
     NodeKilled,
     /// The network of the primary's node is away for a minute.
     NodeCutOff,
+    /// Nothing reaches the primary's node for a minute; what it sends arrives.
+    NodeDeaf,
     /// The primary's node does not reach the API server for a minute.
     NodeWithoutApiServer,
     /// Of what reaches the primary's node, 30 % is lost for a minute.
@@ -121,12 +125,13 @@ impl Scenario {
                 target.change_members().await?;
                 Ok(Harm::Rolls)
             }
-            Self::NodeDrained => {
-                let node = on_node().await?;
-                let harm = Harm::lasting(Duration::ZERO, &["kubectl", "uncordon", &node]);
-                let drain = ["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=110s"];
-                command("kubectl", &drain).await?;
-                Ok(harm)
+            Self::NodeDrained => drain(&on_node().await?).await,
+            Self::EachNodeDrained => {
+                for node in nodes(target).await? {
+                    drain(&node).await?.end(target).await?;
+                    target.settled().await?;
+                }
+                Ok(Harm::Nothing)
             }
             Self::NodeFrozen => {
                 let node = on_node().await?;
@@ -139,6 +144,7 @@ impl Scenario {
                 Ok(Harm::lasting(AWAY, &["docker", "start", &node]))
             }
             Self::NodeCutOff => shut_off(&on_node().await?, NETWORK).await,
+            Self::NodeDeaf => shut_off(&on_node().await?, WHAT_COMES).await,
             Self::NodeWithoutApiServer => shut_off(&on_node().await?, API_SERVER).await,
             Self::PacketsLost => shut_off(&on_node().await?, LOSS).await,
             Self::ReceiversStopped => {
@@ -195,6 +201,8 @@ impl Drop for Harm {
 
 /// Takes the node's network away with -I, or gives it back with -D.
 const NETWORK: &str = r#"for chain in INPUT OUTPUT FORWARD; do iptables "$1" $chain ! -i lo -j DROP 2>/dev/null || iptables "$1" $chain ! -o lo -j DROP; done"#;
+/// The same for what comes from other nodes.
+const WHAT_COMES: &str = r#"for chain in INPUT FORWARD; do iptables "$1" $chain -i eth0 -j DROP; done"#;
 /// The same for what goes to the API server.
 const API_SERVER: &str = r#"for chain in OUTPUT FORWARD; do iptables "$1" $chain -p tcp --dport 6443 -j DROP; done"#;
 /// Three in ten of the packets that come.
@@ -203,6 +211,13 @@ const LOSS: &str = r#"for chain in INPUT FORWARD; do iptables "$1" $chain ! -i l
 async fn shut_off(node: &str, script: &str) -> Result<Harm> {
     let harm = Harm::lasting(AWAY, &["docker", "exec", node, "bash", "-c", script, "network", "-D"]);
     command("docker", &["exec", node, "bash", "-euc", script, "network", "-I"]).await?;
+    Ok(harm)
+}
+
+async fn drain(node: &str) -> Result<Harm> {
+    let harm = Harm::lasting(Duration::ZERO, &["kubectl", "uncordon", node]);
+    let drain = ["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=110s"];
+    command("kubectl", &drain).await?;
     Ok(harm)
 }
 

@@ -126,9 +126,8 @@ async fn run(target: &Target, scenario: Scenario, users: &Arc<Users>, number: us
 
 async fn harm(target: &Target, scenario: Scenario, ledger: &Ledger) -> Result<()> {
     sleep(BEFORE).await;
-    let began = Instant::now();
     let mut harm = scenario.begin(target).await?;
-    await_writes(ledger, began).await?;
+    await_writes(ledger, Instant::now()).await?;
     if harm.end(target).await? {
         await_writes(ledger, Instant::now()).await?;
     }
