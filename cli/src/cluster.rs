@@ -66,9 +66,11 @@ fn passes(error: &watcher::Error) -> bool {
         watcher::Error::InitialListFailed(kube::Error::Api(answer)) => {
             answer.code >= 500 || matches!(answer.code, 410 | 429)
         }
-        watcher::Error::InitialListFailed(kube::Error::Service(_) | kube::Error::HyperError(_)) => true,
+        watcher::Error::InitialListFailed(kube::Error::Service(_) | kube::Error::HyperError(_))
+        | watcher::Error::WatchStartFailed(_)
+        | watcher::Error::WatchError(_)
+        | watcher::Error::WatchFailed(_) => true,
         watcher::Error::InitialListFailed(_) | watcher::Error::NoResourceVersion => false,
-        watcher::Error::WatchStartFailed(_) | watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_) => true,
     }
 }
 

@@ -36,9 +36,9 @@ mod tests {
         let mut rest = None;
         for seconds in [10, 20, 30, 30] {
             let next = Rest::after(rest, rests);
-            tokio::time::advance(Duration::from_secs(seconds) - Duration::from_millis(1)).await;
+            tokio::time::advance(Duration::from_secs(seconds - 1)).await;
             assert!(!next.is_over());
-            tokio::time::advance(Duration::from_millis(1)).await;
+            tokio::time::advance(Duration::from_secs(1)).await;
             assert!(next.is_over());
             rest = Some(next);
         }

@@ -1,7 +1,5 @@
 //! A user of the task API, in front of the gateway.
 
-use std::collections::BTreeSet;
-
 use anyhow::{Context, Result, ensure};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};

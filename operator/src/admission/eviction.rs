@@ -35,6 +35,8 @@ const NEW: Duration = Duration::from_mins(2);
 /// How old a note may get that somebody asks.
 const NOTED: Duration = Duration::from_secs(20);
 
+/// How old it is at most while somebody still asks: it is noted again when it is too old and somebody asks, every 5 s as a rule.
+const ASKED: Duration = Duration::from_secs(30);
 /// Who drains a node asks for all its pods at about the same time, in any order.
 const TOGETHER: Duration = Duration::from_millis(500);
 
@@ -189,7 +191,7 @@ fn acts(pod: &Pod, platform: Option<&TaskPlatform>) -> bool {
 fn decide_after(pod: &Pod, primary: Option<&Child>, now: Timestamp) -> Decision {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     let is_to_leave = |primary: &Child| {
-        let is_asked_for = primary.evicted.is_some_and(|asked| now.duration_since(asked).unsigned_abs() < NOTED);
+        let is_asked_for = primary.evicted.is_some_and(|asked| now.duration_since(asked).unsigned_abs() < ASKED);
         is_asked_for && primary.node() == node && !primary.is_ending()
     };
     if primary.is_some_and(is_to_leave) { Decision::Later } else { Decision::Leave }
@@ -309,7 +311,7 @@ mod tests {
             world.pods().remove(0).1
         };
         let decide = |primary: Option<&Child>| decide_after(&instance, primary, now);
-        assert_eq!(decide(Some(&child("a", "2026-01-01T23:59:59Z"))), Decision::Later);
+        assert_eq!(decide(Some(&child("a", "2026-01-01T23:59:36Z"))), Decision::Later);
         assert_eq!(decide(Some(&child("b", "2026-01-01T23:59:59Z"))), Decision::Leave, "it has handed over");
         assert_eq!(
             decide(Some(&child("a", "2026-01-01T23:59:00Z"))),

@@ -108,19 +108,17 @@ fn failover(failover: &Failover, unled: i64) -> Event {
     let Failover { primary, former, cause, timeline, detect_milliseconds, unwritten_milliseconds, lost_bytes, .. } =
         failover;
     let is_wanted = *cause == FailoverCause::Switchover;
-    let mut note = format!(
-        "{primary} leads in place of {former}, on timeline {timeline}. Cause: {cause:?}. Nobody led for {unled} ms"
-    );
-    if let Some(detect) = detect_milliseconds {
-        note.push_str(&format!(", {detect} ms of them until it was noticed"));
-    }
-    if let Some(unwritten) = unwritten_milliseconds {
-        note.push_str(&format!("; users waited {unwritten} ms for a change of a task"));
-    }
-    if let Some(lost @ 1..) = lost_bytes {
-        note.push_str(&format!("; {lost} bytes of WAL of the former primary are not on the new one"));
-    }
-    note.push('.');
+    let parts = [
+        Some(format!(
+            "{primary} leads in place of {former}, on timeline {timeline}. Cause: {cause:?}. Nobody led for {unled} ms"
+        )),
+        detect_milliseconds.map(|detect| format!(", {detect} ms of them until it was noticed")),
+        unwritten_milliseconds.map(|unwritten| format!("; users waited {unwritten} ms for a change of a task")),
+        lost_bytes
+            .filter(|lost| *lost > 0)
+            .map(|lost| format!("; {lost} bytes of WAL of the former primary are not on the new one")),
+    ];
+    let note = parts.into_iter().flatten().chain([".".to_owned()]).collect::<String>();
     Event {
         type_: if is_wanted { EventType::Normal } else { EventType::Warning },
         reason: if is_wanted { "Switchover" } else { "Failover" }.into(),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt,
@@ -31,8 +31,8 @@ const KEYS: [&str; 8] = [
     "sessions-password",
 ];
 
-/// Writes until it is told to stop; how many tasks were acknowledged, each of which is there.
-async fn write(user: User, mut stop: watch::Receiver<bool>) -> Result<usize> {
+/// Writes until it is told to stop, and not one write fails.
+async fn write(user: User, mut stop: watch::Receiver<bool>) -> Result<Ledger> {
     let mut ledger = Ledger::new(user);
     loop {
         ensure!(ledger.write().await?, "a task was not acknowledged");
@@ -41,7 +41,7 @@ async fn write(user: User, mut stop: watch::Receiver<bool>) -> Result<usize> {
             () = tokio::time::sleep(Duration::from_millis(100)) => {}
         }
     }
-    ledger.reconcile().await
+    Ok(ledger)
 }
 
 /// Whether a node of the cache takes a password.
@@ -80,9 +80,9 @@ async fn every_password_is_changed_while_users_write_and_none_of_them_notices() 
         })
         .await?;
         platform.settled().await?;
-        ensure!(!writer.is_finished(), "{:?}", writer.await?);
+        ensure!(!writer.is_finished(), "{:?}", writer.await?.err());
         stop.send_replace(true);
-        let written = writer.await??;
+        let written = writer.await??.reconcile().await?;
         ensure!(written > 300, "it has written {written} tasks only");
 
         ensure!(redis_takes(&platform, &chosen["cache-password"]).await?, "the cache takes the chosen one");
