@@ -31,7 +31,7 @@ async fn a_lost_primary_is_replaced_and_nothing_acknowledged_is_lost() -> Result
         let before = platform.primary().await?;
         write_meanwhile(async |writes| replace_primary(&platform, writes).await).await?;
         platform.settled().await?;
-        eventually("the failover is told", 30, async || {
+        eventually("the failover is told", 60, async || {
             let status = platform.api().get(platform.name).await?.status;
             let database = status.and_then(|status| status.database).context("no status")?;
             let told = database.failovers.last().context("no failover")?;
