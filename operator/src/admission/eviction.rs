@@ -71,6 +71,8 @@ enum Decision {
     IsGone,
     /// The operator sees to it.
     Later,
+    /// The primary leaves the node before.
+    AfterThePrimary,
 }
 
 /// Answers a review, and says how.
@@ -97,6 +99,10 @@ pub(super) async fn answer(client: &Client, world: &World, body: &[u8]) -> (Admi
         }
         Ok((Decision::Later, step)) => {
             let message = format!("the operator has {pod} go when the rest serves without it{step}: ask again");
+            (refuse(response, 429, "TooManyRequests", message), Eviction::Later)
+        }
+        Ok((Decision::AfterThePrimary, step)) => {
+            let message = format!("{pod} may go when the primary has left its node{step}: ask again");
             (refuse(response, 429, "TooManyRequests", message), Eviction::Later)
         }
         Err(error) if error.passes() && is_stateful(world, &request) => {
@@ -140,7 +146,7 @@ async fn ask(
     } else {
         Decision::Leave
     };
-    if decision == Decision::Later && has_state(&pod) && !request.dry_run && !is_noted(&pod, now) {
+    if decision == Decision::Later && !request.dry_run && !is_noted(&pod, now) {
         info!(pod = request.name, namespace, "somebody wants to evict it");
         let change = json!({"metadata": {"uid": pod.metadata.uid, "annotations": {EVICTED: now.to_string()}}});
         let parameters = PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
@@ -194,7 +200,7 @@ fn decide_after(pod: &Pod, primary: Option<&Child>, now: Timestamp) -> Decision 
         let is_asked_for = primary.evicted.is_some_and(|asked| now.duration_since(asked).unsigned_abs() < ASKED);
         is_asked_for && primary.node() == node && !primary.is_ending()
     };
-    if primary.is_some_and(is_to_leave) { Decision::Later } else { Decision::Leave }
+    if primary.is_some_and(is_to_leave) { Decision::AfterThePrimary } else { Decision::Leave }
 }
 
 fn decide(pod: &Pod, platform: Option<&TaskPlatform>, node: Option<&Node>, now: Timestamp) -> Decision {
@@ -311,7 +317,7 @@ mod tests {
             world.pods().remove(0).1
         };
         let decide = |primary: Option<&Child>| decide_after(&instance, primary, now);
-        assert_eq!(decide(Some(&child("a", "2026-01-01T23:59:36Z"))), Decision::Later);
+        assert_eq!(decide(Some(&child("a", "2026-01-01T23:59:36Z"))), Decision::AfterThePrimary);
         assert_eq!(decide(Some(&child("b", "2026-01-01T23:59:59Z"))), Decision::Leave, "it has handed over");
         assert_eq!(
             decide(Some(&child("a", "2026-01-01T23:59:00Z"))),
