@@ -5,6 +5,9 @@
 //! [`BEAT`]. If it hears nothing of its own for [`DEAF`], or a connection breaks, then something may have been missed. From then on it
 //! answers from memory no more, until it has subscribed again and heard itself; and by then it has forgotten everything.
 //!
+//! Whoever is answered that something was done may ask another instance next. So the answer waits until the news has left the channel's node
+//! for all instances ([`Channel::announce`]); for [`PATIENCE`] at most, and not while this instance hears nothing.
+//!
 //! What can't be said is kept and said later. An instance that is cut off from a cluster that the others reach is the one case that
 //! no one sees: what is written through it becomes known to the others when it is back, and at the latest when what they keep expires.
 
@@ -24,7 +27,7 @@ use redis::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::{
-    sync::{Mutex, mpsc},
+    sync::{Mutex, mpsc, oneshot},
     time::{Instant, interval, sleep, timeout, timeout_at},
 };
 
@@ -100,17 +103,22 @@ pub struct Channel {
     url: String,
     /// What this instance calls itself.
     me: u64,
-    say: mpsc::Sender<News>,
+    say: mpsc::Sender<Saying>,
     too_much: AtomicBool,
+    /// Whether this instance hears itself.
+    informed: AtomicBool,
     queue: Mutex<Queue>,
     metrics: ChannelMetrics,
 }
 
+/// News, and who waits until it was said.
+type Saying = (News, Option<oneshot::Sender<()>>);
+
 /// What has to be said.
 struct Queue {
-    waiting: mpsc::Receiver<News>,
+    waiting: mpsc::Receiver<Saying>,
     /// Taken from there, and not yet known to have been said.
-    saying: Vec<News>,
+    saying: Vec<Saying>,
 }
 
 impl fmt::Debug for Channel {
@@ -138,7 +146,8 @@ impl Channel {
         let queue = Mutex::new(Queue { waiting, saying: Vec::new() });
         // Two instances with one name would take each other's news for their own.
         let me = getrandom::u64().map_err(|error| RedisFailure::Unavailable(error.to_string()))?;
-        let channel = Self { url: url.to_owned(), me, say, too_much: AtomicBool::new(false), queue, metrics };
+        let [too_much, informed] = [(); 2].map(|()| AtomicBool::new(false));
+        let channel = Self { url: url.to_owned(), me, say, too_much, informed, queue, metrics };
         let (unused, _) = mpsc::unbounded_channel();
         // The error may quote the URL, which holds a password.
         channel.client(unused).map_err(|error| RedisFailure::Url(format!("{:?}", error.kind())))?;
@@ -147,7 +156,21 @@ impl Channel {
 
     /// Has the others told.
     pub fn tell(&self, news: News) {
-        if self.say.try_send(news).is_err() {
+        self.say((news, None));
+    }
+
+    /// Tells the others, and waits until they have been told, as the module says.
+    pub async fn announce(&self, news: News) {
+        let (said, is_said) = oneshot::channel();
+        self.say((news, Some(said)));
+        if self.informed.load(Ordering::Acquire) {
+            // Said late, or dropped since all is to be forgotten: nobody can wait for that.
+            let _ = timeout(PATIENCE, is_said).await;
+        }
+    }
+
+    fn say(&self, saying: Saying) {
+        if self.say.try_send(saying).is_err() {
             self.too_much.store(true, Ordering::Release);
         }
     }
@@ -159,8 +182,8 @@ impl Channel {
             let Err(deaf) = self.listen(&mut queue, audience).await;
             audience.views.inform(false);
             audience.forget();
-            if self.metrics.informed.get() == 1 {
-                self.metrics.informed.set(0);
+            self.metrics.informed.set(0);
+            if self.informed.swap(false, Ordering::AcqRel) {
                 tracing::warn!("other instances are not heard, so reads go to the database: {deaf}");
             } else {
                 tracing::debug!("other instances are still not heard: {deaf}");
@@ -214,6 +237,7 @@ impl Channel {
                     informed = true;
                     audience.forget();
                     audience.views.inform(true);
+                    self.informed.store(true, Ordering::Release);
                     self.metrics.informed.set(1);
                     tracing::info!("other instances are heard: reads are answered from memory");
                 }
@@ -235,13 +259,17 @@ impl Channel {
                 }
             }
             if self.too_much.swap(false, Ordering::AcqRel) {
-                queue.saying.push(News::Anything);
+                queue.saying.push((News::Anything, None));
             }
-            let message = Message { from: self.me, news: queue.saying.clone() };
+            let news = queue.saying.iter().map(|(news, _)| *news).collect();
+            let message = Message { from: self.me, news };
             let message = serde_json::to_string(&message).map_err(|_| Deaf::Because("news can't be written down"))?;
             timeout(PATIENCE, cmd("SPUBLISH").arg(NAME).arg(message).query_async::<()>(&mut connection)).await??;
             self.metrics.said.inc_by(queue.saying.len() as u64);
-            queue.saying.clear();
+            for (_, waits) in queue.saying.drain(..) {
+                // Whoever waited may have gone.
+                waits.map(|said| said.send(()));
+            }
         }
     }
 }

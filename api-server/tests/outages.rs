@@ -25,8 +25,8 @@ use tokio_postgres::SimpleQueryMessage;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// The longest that a client may wait for "not now": it is said after 5 s, and not after twice as long.
-const PATIENCE: Duration = Duration::from_secs(9);
+/// The longest that a client may wait for "not now": it is said after 8 s, and not after twice as long.
+const PATIENCE: Duration = Duration::from_secs(13);
 
 async fn services(test: &str) -> Option<(Services, MutexGuard<'static, ()>)> {
     let services = Services::find(test)?;
@@ -548,7 +548,7 @@ async fn the_primary_restarts() {
     let api = Api::on(&services).await;
     let user = api.user().await;
     let before = user.task("before").await;
-    // So that there is little to recover: a write waits 5 s for that.
+    // So that there is little to recover: a write waits 8 s for that.
     services.admin("tasks").await.batch_execute("CHECKPOINT").await.unwrap();
     Services::control("primary", "stop").await;
     // Finds its connection broken, and then no server.

@@ -63,7 +63,8 @@ pub async fn namespace_without_pods(client: &Client, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Deletes a namespace, if there is one, and waits until its Services are gone: until then their node ports are taken.
+/// Deletes a namespace, if there is one, and waits until its Services and pods are gone: until then their node ports are taken, and two dozen
+/// pods that end at once leave nothing of two cores for the test that follows.
 ///
 /// # Errors
 /// When one is left after two minutes.
@@ -74,9 +75,12 @@ pub async fn remove_namespace(client: &Client, name: &str) -> Result<()> {
         deleted => drop(deleted?),
     }
     let services: Api<Service> = Api::namespaced(client.clone(), name);
-    eventually(&format!("the Services of {name} are gone"), 120, async || {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), name);
+    eventually(&format!("the Services and pods of {name} are gone"), 120, async || {
+        let services = services.list(&ListParams::default()).await?;
+        let pods = pods.list(&ListParams::default()).await?;
         let left: Vec<String> =
-            services.list(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect();
+            services.iter().map(ResourceExt::name_any).chain(pods.iter().map(ResourceExt::name_any)).collect();
         ensure!(left.is_empty(), "{left:?}");
         Ok(())
     })

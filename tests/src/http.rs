@@ -11,14 +11,14 @@ pub fn gateway() -> String {
 }
 
 /// What has come of a write while parts of the platform may be lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attempt {
     /// It is stored.
     Acknowledged,
-    /// It is not: the answer says to come again.
-    Refused,
-    /// The connection broke, the time ran out, or the answer says that it may be stored: nobody knows.
-    Unknown,
+    /// It is not: the answer, which is here, says to come again.
+    Refused(String),
+    /// The connection broke, the time ran out, or the answer says that it may be stored: nobody knows. Why is here.
+    Unknown(String),
 }
 
 /// Somebody who is registered.
@@ -88,15 +88,23 @@ impl User {
     /// When the answer is neither a success nor a problem that says to come again.
     pub async fn attempt(&self, title: &str) -> Result<Attempt> {
         let request = self.client.post(format!("{}/api/tasks", self.url)).bearer_auth(&self.token);
-        let Ok(response) = request.json(&json!({"title": title})).send().await else { return Ok(Attempt::Unknown) };
+        let response = match request.json(&json!({"title": title})).send().await {
+            Ok(response) => response,
+            Err(error) => return Ok(Attempt::Unknown(format!("{error:?}"))),
+        };
         let status = response.status();
         let is_problem =
             response.headers().get("content-type").is_some_and(|type_| type_ == "application/problem+json");
-        let Ok(body) = response.text().await else { return Ok(Attempt::Unknown) };
+        let body = match response.text().await {
+            Ok(body) => body,
+            Err(error) => return Ok(Attempt::Unknown(format!("{status}, then {error:?}"))),
+        };
         match status {
             StatusCode::CREATED => Ok(Attempt::Acknowledged),
-            StatusCode::SERVICE_UNAVAILABLE if is_problem && body.contains("may or may not") => Ok(Attempt::Unknown),
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS if is_problem => Ok(Attempt::Refused),
+            StatusCode::SERVICE_UNAVAILABLE if is_problem && body.contains("may or may not") => {
+                Ok(Attempt::Unknown(body))
+            }
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS if is_problem => Ok(Attempt::Refused(body)),
             _ => anyhow::bail!("neither created nor a problem that passes: {status} {body}"),
         }
     }

@@ -1,6 +1,6 @@
 //! What a user writes while parts of the platform may be lost, to be compared with what is there afterwards.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
 use anyhow::{Result, ensure};
 
@@ -16,14 +16,13 @@ pub struct Ledger {
     /// Titles, each of which is written once.
     acknowledged: BTreeSet<String>,
     refused: BTreeSet<String>,
-    /// How many of the writes nobody knows the outcome of.
-    unknown: usize,
+    failures: Vec<String>,
 }
 
 impl Ledger {
     /// Nothing is written yet.
     pub fn new(user: User) -> Self {
-        Self { user, count: 0, acknowledged: BTreeSet::new(), refused: BTreeSet::new(), unknown: 0 }
+        Self { user, count: 0, acknowledged: BTreeSet::new(), refused: BTreeSet::new(), failures: Vec::new() }
     }
 
     /// Tries to create a task; whether it was acknowledged.
@@ -33,18 +32,26 @@ impl Ledger {
     pub async fn write(&mut self) -> Result<bool> {
         self.count += 1;
         let title = format!("Written meanwhile, {}", self.count);
-        let attempt = self.user.attempt(&title).await?;
-        match attempt {
-            Attempt::Acknowledged => drop(self.acknowledged.insert(title)),
-            Attempt::Refused => drop(self.refused.insert(title)),
-            Attempt::Unknown => self.unknown += 1,
+        let began = Instant::now();
+        match self.user.attempt(&title).await? {
+            Attempt::Acknowledged => {
+                self.acknowledged.insert(title);
+                return Ok(true);
+            }
+            Attempt::Refused(answer) => {
+                self.failures.push(format!("{title}: refused after {:?}: {answer}", began.elapsed()));
+                self.refused.insert(title);
+            }
+            Attempt::Unknown(why) => {
+                self.failures.push(format!("{title}: unknown after {:?}: {why}", began.elapsed()));
+            }
         }
-        Ok(attempt == Attempt::Acknowledged)
+        Ok(false)
     }
 
-    /// How many writes were not acknowledged.
-    pub fn failed(&self) -> usize {
-        self.refused.len() + self.unknown
+    /// The writes that were not acknowledged, and why.
+    pub fn failures(&self) -> &[String] {
+        &self.failures
     }
 
     /// How many writes were acknowledged: each of them is there, none is there twice, and none that was refused is.

@@ -173,7 +173,7 @@ impl Sessions {
         }
         self.forget(digest);
         if let Some((_, channel)) = &self.known {
-            channel.tell(News::Ended(digest));
+            channel.announce(News::Ended(digest)).await;
         }
         Ok(())
     }

@@ -51,8 +51,9 @@ pub(super) use shards::Shards;
 pub use summaries::Summaries;
 use writer::{Repeatable, Writer};
 
-/// What a request waits for the primary at most, tries and pauses together.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// What a request waits for the primary at most, tries and pauses together: several times what a planned move takes, and less than clients wait
+/// that give up after 10 s.
+const PATIENCE: Duration = Duration::from_secs(8);
 /// What one try of a read waits, so that there is time for another on a new connection.
 const READ_TRY: Duration = Duration::from_secs(2);
 /// The pause between tries: it doubles from the first to the second.

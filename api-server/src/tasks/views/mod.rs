@@ -225,7 +225,9 @@ impl Views {
             Ok(Written { mark: Some(mark), .. }) => slot.surprise(*mark),
             Err(StoreError::Unknown(_)) => {
                 slot.turn_off(UNSURE);
-                self.tell(News::Unsure(user_id));
+                if let Some(others) = &self.others {
+                    others.channel.tell(News::Unsure(user_id));
+                }
                 self.settle_later(user_id);
             }
             // Nothing was changed.
@@ -244,12 +246,8 @@ impl Views {
     /// view after it was told.
     async fn announce(&self, user_id: i64, mark: Mark) {
         self.sessions.remember(user_id, Some(mark)).await;
-        self.tell(News::Wrote(user_id, mark));
-    }
-
-    fn tell(&self, news: News) {
         if let Some(others) = &self.others {
-            others.channel.tell(news);
+            others.channel.announce(News::Wrote(user_id, mark)).await;
         }
     }
 
