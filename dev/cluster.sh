@@ -23,11 +23,12 @@ taken() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 configuration() {
   local loopback=127.0.0.1
   [ "$ip_family" = ipv4 ] || loopback='"::1"'
-  sed -e "s/hostPort: 8080/hostPort: $gateway_port/; s/hostPort: 8081/hostPort: $test_gateway_port/; s/listenAddress: 127.0.0.1/listenAddress: $loopback/" "$root/kind-config.yaml"
   printf 'networking: {ipFamily: %s}\n' "$ip_family"
+  sed -e "s/hostPort: 8080/hostPort: $gateway_port/; s/hostPort: 8081/hostPort: $test_gateway_port/; s/listenAddress: 127.0.0.1/listenAddress: $loopback/" "$root/kind-config.yaml"
   if [ "$(docker info -f '{{.CgroupVersion}}')" = 1 ]; then
     say "this host has cgroup v1: the kubelet is told to accept it"
-    printf 'kubeadmConfigPatches:\n  - |\n    kind: KubeletConfiguration\n    failCgroupV1: false\n'
+    # The patches are the last in the file.
+    printf '  - |\n    kind: KubeletConfiguration\n    failCgroupV1: false\n'
   fi
 }
 

@@ -248,6 +248,19 @@ async fn two_instances_show_each_others_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_write_is_answered_when_the_others_have_been_told() {
+    let Some(services) = Services::find("a_write_is_answered_when_the_others_have_been_told") else { return };
+    let one = Instance::new(&on(&services, &services.sessions)).await.informed().await;
+    let user = one.user().await;
+    let told = || one.metric("cache_invalidations_total{direction=\"sent\"}");
+    for _ in 0..20 {
+        let before = told();
+        one.create(user, "told").await;
+        assert!(told() > before, "it was answered before");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn users_with_many_tasks_are_answered_by_the_store() {
     let instance = Instance::new(&[sqlite_file()]).await;
     let user = instance.user().await;

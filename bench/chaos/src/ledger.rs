@@ -103,10 +103,10 @@ impl fmt::Display for Reconciled {
 
 impl Users {
     pub(crate) async fn register(url: &str, pause: Duration) -> Result<Arc<Self>> {
-        let all = eventually("users register", 60, async || {
-            try_join_all((0..WRITERS).map(async |number| User::register(url, number).await)).await
-        })
-        .await?;
+        // The gateway lets five in a minute: each comes again by itself.
+        let register =
+            async |number| eventually("a user registers", 180, async || User::register(url, number).await).await;
+        let all = try_join_all((0..WRITERS).map(register)).await?;
         Ok(Arc::new(Self { all, pause }))
     }
 }
