@@ -52,7 +52,9 @@ impl Target {
             ] {
                 let condition = status.conditions.iter().find(|condition| condition.type_ == type_);
                 let condition = condition.with_context(|| format!("no condition {type_}"))?;
-                ensure!(condition.status == wanted, "{type_}: {}", condition.message);
+                // Without waiting for a replica, that is how it should be.
+                let is_so = condition.status == wanted || condition.reason == "Asynchronous";
+                ensure!(is_so, "{type_}: {}", condition.message);
                 ensure!(condition.reason != "OneNode", "{type_}: {}", condition.message);
             }
             for pod in self.pods_of("").await? {

@@ -244,7 +244,8 @@ impl Keepers {
             changes: self.changes.clone(),
             leads_since: self.leads_since,
         };
-        loops.spawn(begin(database).keep(patroni::Members::new(self.http.clone()), |all| &mut all.database));
+        let members = patroni::Members::new(self.client.clone(), self.http.clone());
+        loops.spawn(begin(database).keep(members, |all| &mut all.database));
         loops.spawn(begin(pooler).keep(pgbouncer::Consoles::default(), |all| &mut all.poolers));
         loops.spawn(begin(cache).keep(redis_cluster::Nodes::of(RedisCluster::Cache), |all| &mut all.cache));
         loops.spawn(begin(sessions).keep(redis_cluster::Nodes::of(RedisCluster::Sessions), |all| &mut all.sessions));

@@ -3,12 +3,14 @@
 mod cluster;
 mod fill;
 mod history;
+mod lead;
 mod plan;
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{Method, StatusCode};
+use kube::Client;
 use serde_json::{Value, json};
 use taskplatform_blueprint::{Component, Credentials, Endpoint, MOST_LAG_TO_LEAD, Platform, dynamic_configuration};
 use tokio::time::Instant;
@@ -53,6 +55,7 @@ const LEFT_BEHIND: Duration = Duration::from_mins(5);
 
 /// The members of a platform's database.
 pub(super) struct Members {
+    client: Client,
     http: Http,
     memory: Memory,
 }
@@ -86,8 +89,9 @@ impl Memory {
 }
 
 impl Members {
-    pub(super) fn new(http: Http) -> Self {
+    pub(super) fn new(client: Client, http: Http) -> Self {
         Self {
+            client,
             http,
             memory: Memory {
                 changed: Instant::now(),
@@ -104,6 +108,7 @@ impl Keeper for Members {
 
     /// Asks the pods in turn until one answers, then brings the shared settings up to date. Nothing while no pod answers.
     async fn look(&mut self, brief: &Brief) -> Seen<Cluster> {
+        lead::end(&self.client, brief).await;
         let (cluster, patroni) = match observe(&self.http, brief).await? {
             Ok(observed) => observed,
             Err(error) => return Some(Err(error)),
