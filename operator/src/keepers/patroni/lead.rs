@@ -35,10 +35,18 @@ pub(super) async fn end(client: &Client, brief: &Brief) {
         Ok(Ok(Some(pod))) => info!(platform, namespace, pod, "the primary's container has ended, and its lead with it"),
         Ok(Ok(None)) => {}
         Ok(Err(error)) => {
-            warn!(platform, namespace, error = describe(&error), "the lead of a primary that has ended goes on");
+            warn!(
+                platform,
+                namespace,
+                error = describe(&error),
+                "a primary that has ended leads until its lease is over, 20 s"
+            );
         }
         Err(_) => {
-            warn!(platform, namespace, "the lead of a primary that has ended goes on: no answer within {TIMEOUT:?}");
+            warn!(
+                platform,
+                namespace, "a primary that has ended leads until its lease is over, 20 s: no answer within {TIMEOUT:?}"
+            );
         }
     }
 }
