@@ -48,6 +48,8 @@ pub(crate) enum Scenario {
     OperatorKilled,
     /// What each member of the database gets is changed: all are replaced, the primary last.
     MembersReplaced,
+    /// The operator comes with another image of PostgreSQL: all members are replaced, the primary last.
+    ImageUpgraded,
     /// The node of the primary is drained.
     NodeDrained,
     /// All nodes of the platform are drained, one after another.
@@ -123,6 +125,10 @@ impl Scenario {
             }
             Self::MembersReplaced => {
                 target.change_members().await?;
+                Ok(Harm::Rolls)
+            }
+            Self::ImageUpgraded => {
+                target.change_image(&nodes(target).await?).await?;
                 Ok(Harm::Rolls)
             }
             Self::NodeDrained => drain(&on_node().await?).await,

@@ -90,7 +90,28 @@ impl Target {
         let other = if cpu.as_millicores() == 100 { "101m" } else { "100m" };
         let change = json!({"spec": {"database": {"resources": {"cpu": other}}}});
         api.patch(&self.name, &PatchParams::default(), &Patch::Merge(change)).await?;
-        // Until the operator has seen it, everything is as it was.
+        self.change_is_seen().await
+    }
+
+    /// Has the operator run PostgreSQL of another image, which is the same one by another name.
+    pub(crate) async fn change_image(&self, nodes: &BTreeSet<String>) -> Result<()> {
+        const NOW: &str = "jsonpath={.spec.template.spec.containers[0].env[?(@.name==\"RELATED_IMAGE_POSTGRES\")].value}";
+        const AGAIN: &str = "-again";
+        let operator = "deployment/taskplatform-operator";
+        let image = command("kubectl", &["get", operator, "-n", OPERATOR, "-o", NOW]).await?;
+        let other = image.strip_suffix(AGAIN).map_or_else(|| format!("{image}{AGAIN}"), str::to_owned);
+        for node in nodes {
+            let (from, to) = (format!("docker.io/{image}"), format!("docker.io/{other}"));
+            command("docker", &["exec", node, "ctr", "-n", "k8s.io", "images", "tag", "--force", &from, &to]).await?;
+        }
+        let change = format!("RELATED_IMAGE_POSTGRES={other}");
+        command("kubectl", &["set", "env", operator, "-n", OPERATOR, &change]).await?;
+        self.change_is_seen().await
+    }
+
+    /// Until the operator has seen a change, everything is as it was.
+    async fn change_is_seen(&self) -> Result<()> {
+        let api: Api<TaskPlatform> = Api::namespaced(self.client.clone(), &self.namespace);
         eventually("the change is seen", 60, async || {
             let platform = api.get(&self.name).await?;
             let status = platform.status.context("no status")?;

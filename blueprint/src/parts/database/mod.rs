@@ -263,10 +263,6 @@ fn local_configuration(platform: &Platform) -> Value {
         "kubernetes": {
             "labels": patroni_labels,
             "scope_label": "cluster-name",
-            "role_label": "role",
-            "leader_label_value": "primary",
-            "follower_label_value": "replica",
-            "standby_leader_label_value": "standby",
             // Patroni moves the primary's endpoint in the same write that moves the lead. Labels of pods would go stale
             // on a node that is cut off.
             "use_endpoints": true,
