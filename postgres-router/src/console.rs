@@ -1,5 +1,5 @@
 //! What the router tells PgBouncer: to try again soon while nobody leads, to spread its reads anew when replicas come or fall behind, and
-//! to go on where a pause was forgotten.
+//! to go on when what it was paused for has happened, or does not happen.
 
 use std::{collections::BTreeSet, error::Error as _, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -62,7 +62,28 @@ pub(crate) struct Console {
 struct Told {
     retries_soon: Option<bool>,
     replicas: BTreeSet<SocketAddr>,
-    paused_since: Option<Instant>,
+}
+
+/// What a pause is for, as far as can be seen from here: another primary.
+#[derive(Debug, Default)]
+struct Pause {
+    /// Who led before it.
+    former: Option<SocketAddr>,
+    since: Option<Instant>,
+}
+
+impl Pause {
+    /// Whether PgBouncer is to go on: another primary leads, or whoever ordered the pause has let `longest` pass.
+    fn is_over(&mut self, is_paused: bool, primary: Option<SocketAddr>, longest: Duration) -> bool {
+        if !is_paused {
+            self.since = None;
+            self.former = primary.or(self.former);
+            return false;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let has_moved = self.former.is_some_and(|former| primary.is_some_and(|primary| primary != former));
+        has_moved || since.elapsed() > longest
+    }
 }
 
 impl Console {
@@ -81,11 +102,16 @@ impl Console {
         let client = within(self.socket.open()).await?;
         let mut told = Told::default();
         let mut led = Instant::now();
+        let mut pause = Pause::default();
         loop {
             let now = targets.borrow_and_update().clone();
             let is_paused = within(is_paused(&client)).await?;
             if is_paused {
                 self.paused.send_replace(Some(Instant::now()));
+            }
+            if pause.is_over(is_paused, now.primary, self.longest_pause) {
+                info!(primary = ?now.primary, "the pause is over: PgBouncer goes on");
+                within(run(&client, "RESUME")).await?;
             }
             // A pause breaks off logins, which count as failed.
             if now.primary.is_none() || is_paused {
@@ -103,25 +129,10 @@ impl Console {
                 within(run(&client, &format!("RECONNECT {READS}"))).await?;
                 told.replicas = now.replicas;
             }
-            self.end_forgotten_pause(&client, is_paused, &mut told).await?;
             if let Ok(Err(_)) = timeout(LOOK, targets.changed()).await {
                 return Ok(());
             }
         }
-    }
-
-    async fn end_forgotten_pause(&self, client: &Client, is_paused: bool, told: &mut Told) -> Result<(), Error> {
-        if !is_paused {
-            told.paused_since = None;
-            return Ok(());
-        }
-        let since = *told.paused_since.get_or_insert_with(Instant::now);
-        if since.elapsed() > self.longest_pause {
-            info!("a pause was forgotten: PgBouncer goes on");
-            within(run(client, "RESUME")).await?;
-            told.paused_since = None;
-        }
-        Ok(())
     }
 }
 
@@ -187,4 +198,48 @@ async fn is_paused(client: &Client) -> Result<bool, tokio_postgres::Error> {
         SimpleQueryMessage::Row(row) => row.get(0) == Some("paused") && row.get(1) == Some("yes"),
         _ => false,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const LONGEST: Duration = Duration::from_secs(7);
+
+    fn member(number: u8) -> SocketAddr {
+        ([10, 0, 0, number], 5432).into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_is_over_when_another_primary_leads() {
+        let mut pause = Pause::default();
+        assert!(!pause.is_over(false, Some(member(1)), LONGEST), "it is not paused");
+        assert!(!pause.is_over(true, Some(member(1)), LONGEST), "the former leads still");
+        assert!(!pause.is_over(true, None, LONGEST), "nobody leads");
+        assert!(pause.is_over(true, Some(member(2)), LONGEST));
+        assert!(!pause.is_over(false, Some(member(2)), LONGEST));
+        assert!(!pause.is_over(true, Some(member(2)), LONGEST), "the next pause is for the next move");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_for_nothing_ends_by_itself() {
+        let mut pause = Pause::default();
+        assert!(!pause.is_over(false, Some(member(1)), LONGEST));
+        assert!(!pause.is_over(true, Some(member(1)), LONGEST));
+        advance(LONGEST).await;
+        assert!(!pause.is_over(true, Some(member(1)), LONGEST));
+        advance(Duration::from_millis(1)).await;
+        assert!(pause.is_over(true, Some(member(1)), LONGEST));
+        assert!(!pause.is_over(false, Some(member(1)), LONGEST));
+        assert!(!pause.is_over(true, Some(member(1)), LONGEST), "the time begins anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_router_that_begins_in_a_pause_waits_for_the_end_of_it() {
+        let mut pause = Pause::default();
+        assert!(!pause.is_over(true, None, LONGEST));
+        assert!(!pause.is_over(true, Some(member(2)), LONGEST), "nobody knows whether the move is over");
+    }
 }

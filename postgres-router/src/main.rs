@@ -89,7 +89,7 @@ struct Route {
     #[arg(long)]
     login_retry: f64,
     /// How many seconds a pause of PgBouncer may last, whoever ordered it.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 7)]
     longest_pause: u64,
     /// The port of `/moves` and `/metrics`.
     #[arg(long, default_value_t = 6433)]

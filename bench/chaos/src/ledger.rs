@@ -20,6 +20,8 @@ use crate::target::eventually;
 
 /// How many users write at once.
 const WRITERS: usize = 4;
+/// How many refusals are shown of a run.
+const SHOWN: usize = 5;
 /// So long a user waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -57,8 +59,8 @@ struct Entry {
 #[derive(PartialEq, Eq)]
 enum Outcome {
     Acknowledged,
-    /// The answer says that it is not stored, and to come again.
-    Refused,
+    /// The answer says that it is not stored, and to come again: the answer.
+    Refused(String),
     /// The connection broke, the time ran out, or the answer says that it may or may not be stored: how.
     Unknown(String),
     /// Any other answer.
@@ -75,7 +77,7 @@ pub(crate) struct Written {
 #[derive(Debug)]
 pub(crate) struct Reconciled {
     pub(crate) acknowledged: usize,
-    pub(crate) refused: usize,
+    pub(crate) refused: Vec<String>,
     pub(crate) unknown: Vec<String>,
     pub(crate) wrong: Vec<String>,
     /// Acknowledged, and not there.
@@ -93,11 +95,12 @@ impl fmt::Display for Reconciled {
         let Self { acknowledged, refused, unknown, wrong, lost, doubled, failed_but_there, sessions_lost } = self;
         write!(
             f,
-            "{acknowledged} acknowledged, {refused} refused, {} unknown, {} wrong; {lost} lost, {doubled} doubled, {failed_but_there} refused but there, {sessions_lost} sessions lost",
+            "{acknowledged} acknowledged, {} refused, {} unknown, {} wrong; {lost} lost, {doubled} doubled, {failed_but_there} refused but there, {sessions_lost} sessions lost",
+            refused.len(),
             unknown.len(),
             wrong.len()
         )?;
-        unknown.iter().chain(wrong).try_for_each(|answer| write!(f, "\n    {answer}"))
+        refused.iter().take(SHOWN).chain(unknown).chain(wrong).try_for_each(|answer| write!(f, "\n    {answer}"))
     }
 }
 
@@ -184,7 +187,7 @@ impl User {
             StatusCode::SERVICE_UNAVAILABLE if comes_again && body.contains("may or may not") => {
                 Outcome::Unknown(answer())
             }
-            StatusCode::SERVICE_UNAVAILABLE if comes_again => Outcome::Refused,
+            StatusCode::SERVICE_UNAVAILABLE if comes_again => Outcome::Refused(answer()),
             _ => Outcome::Wrong(answer()),
         }
     }
@@ -233,7 +236,7 @@ impl Written {
     pub(crate) async fn reconcile(self) -> Result<Reconciled> {
         let mut reconciled = Reconciled {
             acknowledged: 0,
-            refused: 0,
+            refused: Vec::new(),
             unknown: Vec::new(),
             wrong: Vec::new(),
             lost: 0,
@@ -250,7 +253,8 @@ impl Written {
                 stored.push(HashMap::new());
             }
         }
-        for Entry { user, title, outcome, .. } in self.entries {
+        for Entry { user, title, outcome, took, .. } in self.entries {
+            let how = |answer: String| format!("after {took:.1?}: {answer}");
             let there = stored[user].get(&title).copied().unwrap_or_default();
             reconciled.doubled += usize::from(there > 1);
             match outcome {
@@ -258,12 +262,12 @@ impl Written {
                     reconciled.acknowledged += 1;
                     reconciled.lost += usize::from(there == 0);
                 }
-                Outcome::Refused => {
-                    reconciled.refused += 1;
+                Outcome::Refused(answer) => {
+                    reconciled.refused.push(how(answer));
                     reconciled.failed_but_there += usize::from(there > 0);
                 }
-                Outcome::Unknown(how) => reconciled.unknown.push(how),
-                Outcome::Wrong(answer) => reconciled.wrong.push(answer),
+                Outcome::Unknown(answer) => reconciled.unknown.push(how(answer)),
+                Outcome::Wrong(answer) => reconciled.wrong.push(how(answer)),
             }
         }
         Ok(reconciled)

@@ -167,7 +167,7 @@ fn row(scenario: Scenario, runs: &[Run]) -> Row {
         milliseconds_a_write_p50: milliseconds(0),
         milliseconds_a_write_p95: milliseconds(1),
         acknowledged: sum(|ledger| ledger.acknowledged),
-        refused: sum(|ledger| ledger.refused),
+        refused: sum(|ledger| ledger.refused.len()),
         unknown: sum(|ledger| ledger.unknown.len()),
         wrong: sum(|ledger| ledger.wrong.len()),
         lost: sum(|ledger| ledger.lost),

@@ -95,7 +95,8 @@ impl Target {
 
     /// Has the operator run PostgreSQL of another image, which is the same one by another name.
     pub(crate) async fn change_image(&self, nodes: &BTreeSet<String>) -> Result<()> {
-        const NOW: &str = "jsonpath={.spec.template.spec.containers[0].env[?(@.name==\"RELATED_IMAGE_POSTGRES\")].value}";
+        const NOW: &str =
+            "jsonpath={.spec.template.spec.containers[0].env[?(@.name==\"RELATED_IMAGE_POSTGRES\")].value}";
         const AGAIN: &str = "-again";
         let operator = "deployment/taskplatform-operator";
         let image = command("kubectl", &["get", operator, "-n", OPERATOR, "-o", NOW]).await?;

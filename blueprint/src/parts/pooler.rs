@@ -73,8 +73,8 @@ const PRIMARY: u16 = 5432;
 const REPLICAS: u16 = 5433;
 /// What the router takes without connections, and for each, in KiB.
 const ROUTER_MEMORY: (u64, u64) = (16 << 10, 24);
-/// A pause of PgBouncer ends by itself after so many seconds, whoever ordered it and is gone.
-const LONGEST_PAUSE: u64 = 15;
+/// A pause of PgBouncer ends by itself after so many seconds, whoever ordered it and is gone: before requests that wait for it give up.
+const LONGEST_PAUSE: u64 = 7;
 
 /// PgBouncer.
 pub(super) struct Pooler;

@@ -132,6 +132,8 @@ impl Paused {
 async fn resume(pod: &str, console: &Console) {
     match timeout(TIMEOUT, console.0.batch_execute("RESUME")).await {
         Ok(Ok(())) => {}
+        // Its router has seen the new primary, too, and was faster.
+        Ok(Err(error)) if error.as_db_error().is_some() => {}
         Ok(Err(error)) => warn!(pod, %error, "a pooler is not resumed: its router does it"),
         Err(_) => warn!(pod, "a pooler is not resumed: its router does it"),
     }

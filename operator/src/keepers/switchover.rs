@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::{Brief, patroni, pgbouncer, superuser};
-use crate::http::Http;
+use crate::{describe, http::Http};
 
 /// Writing all dirty pages, spread over nothing.
 const CHECKPOINT: Duration = Duration::from_secs(30);
@@ -24,10 +24,17 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Switches over, and says what kept it from that.
 pub(super) async fn switch_over(http: &Http, brief: &Brief, from: &str, to: &str) -> Result<(), String> {
-    let (platform, namespace) = (brief.platform.name(), brief.platform.namespace());
     if let Some(address) = address(brief, from) {
         checkpoint(brief, address).await;
     }
+    // Whoever is asked to stop in the middle, such as by the same drain, goes on to the end: the poolers are not left paused.
+    let moving = move_lead(http.clone(), brief.clone(), from.to_owned(), to.to_owned());
+    tokio::spawn(moving).await.unwrap_or_else(|error| Err(describe(&error)))
+}
+
+async fn move_lead(http: Http, brief: Brief, from: String, to: String) -> Result<(), String> {
+    let (http, brief, from, to) = (&http, &brief, &*from, &*to);
+    let (platform, namespace) = (brief.platform.name(), brief.platform.namespace());
     let began = Instant::now();
     let paused = pause(brief).await;
     let switched = tokio::select! {
