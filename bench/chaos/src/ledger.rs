@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
+use k8s_openapi::jiff::Timestamp;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -216,12 +217,14 @@ impl User {
 }
 
 impl Written {
-    /// The longest time in which nobody's write was acknowledged.
-    pub(crate) fn longest_gap(&self) -> Duration {
+    /// The longest time in which nobody's write was acknowledged, and since when.
+    pub(crate) fn longest_gap(&self) -> (Duration, Timestamp) {
         let entries = self.entries.iter().filter(|entry| entry.outcome == Outcome::Acknowledged);
         let mut times: Vec<Instant> = entries.map(|entry| entry.answered).collect();
         times.sort_unstable();
-        longest_gap(&times)
+        let gaps = times.windows(2).map(|pair| (pair[1].duration_since(pair[0]), pair[0]));
+        let (longest, since) = gaps.max().unwrap_or_else(|| (Duration::ZERO, Instant::now()));
+        (longest, clock(since))
     }
 
     /// How long acknowledged writes took, of so many in a hundred no longer.
@@ -253,8 +256,8 @@ impl Written {
                 stored.push(HashMap::new());
             }
         }
-        for Entry { user, title, outcome, took, .. } in self.entries {
-            let how = |answer: String| format!("after {took:.1?}: {answer}");
+        for Entry { user, title, outcome, took, answered } in self.entries {
+            let how = |answer: String| format!("{:.3} after {took:.1?}: {answer}", clock(answered));
             let there = stored[user].get(&title).copied().unwrap_or_default();
             reconciled.doubled += usize::from(there > 1);
             match outcome {
@@ -274,6 +277,7 @@ impl Written {
     }
 }
 
-fn longest_gap(sorted: &[Instant]) -> Duration {
-    sorted.windows(2).map(|pair| pair[1].duration_since(pair[0])).max().unwrap_or_default()
+/// By the clock of this host, which logs have, too.
+fn clock(instant: Instant) -> Timestamp {
+    Timestamp::now() - instant.elapsed()
 }

@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
+use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::sleep;
 
@@ -53,6 +54,7 @@ struct Arguments {
 #[derive(Debug)]
 struct Run {
     without_a_write: Duration,
+    since: Timestamp,
     /// How long the acknowledged writes took: half of them no longer, and 95 in a hundred.
     took: [Duration; 2],
     ledger: Reconciled,
@@ -95,9 +97,9 @@ async fn main() -> Result<()> {
             count += 1;
             let run =
                 run(&target, scenario, &users, count).await.with_context(|| format!("{scenario}, run {number}"))?;
-            let Run { without_a_write, took: [half, most], ledger } = &run;
+            let Run { without_a_write, since, took: [half, most], ledger } = &run;
             eprintln!(
-                "{scenario} {number}: {:.2} s without a write; p50 {half:.1?}, p95 {most:.1?}; {ledger}",
+                "{scenario} {number}: {:.2} s without a write since {since:.1}; p50 {half:.1?}, p95 {most:.1?}; {ledger}",
                 without_a_write.as_secs_f64()
             );
             runs.push(run);
@@ -120,8 +122,9 @@ async fn run(target: &Target, scenario: Scenario, users: &Arc<Users>, number: us
     harmed?;
     let written = written?;
     target.settled().await?;
-    let (without_a_write, took) = (written.longest_gap(), [written.took(50), written.took(95)]);
-    Ok(Run { without_a_write, took, ledger: written.reconcile().await? })
+    let (without_a_write, since) = written.longest_gap();
+    let took = [written.took(50), written.took(95)];
+    Ok(Run { without_a_write, since, took, ledger: written.reconcile().await? })
 }
 
 async fn harm(target: &Target, scenario: Scenario, ledger: &Ledger) -> Result<()> {

@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::{Endpoints, Pod};
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{Endpoints, Pod},
+};
 use kube::{
     Api, Client, ResourceExt,
     api::{ListParams, Patch, PatchParams},
@@ -63,9 +66,18 @@ impl Target {
                     ready.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
                 ensure!(is_ready && pod.metadata.deletion_timestamp.is_none(), "{} is not ready", pod.name_any());
             }
+            let members = self.members().await?.status.unwrap_or_default();
+            let (now, wanted) = (members.updated_replicas, Some(members.replicas));
+            ensure!(now == wanted, "{now:?} of {wanted:?} members of the database are as they should be");
             self.operator_stands_apart().await
         })
         .await
+    }
+
+    /// What the members of the database are made by.
+    async fn members(&self) -> Result<StatefulSet> {
+        let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), &self.namespace);
+        Ok(api.get(&format!("{}-database", self.name)).await?)
     }
 
     /// The pods of the operator.
@@ -107,7 +119,12 @@ impl Target {
         }
         let change = format!("RELATED_IMAGE_POSTGRES={other}");
         command("kubectl", &["set", "env", operator, "-n", OPERATOR, &change]).await?;
-        self.change_is_seen().await
+        eventually("the members are to have the other image", 120, async || {
+            let members = self.members().await?.spec.and_then(|spec| spec.template.spec).context("no template")?;
+            ensure!(members.containers.iter().any(|container| container.image.as_ref() == Some(&other)), "not yet");
+            Ok(())
+        })
+        .await
     }
 
     /// Until the operator has seen a change, everything is as it was.
