@@ -81,7 +81,59 @@ fn has_ended(statuses: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::sleep;
+
     use super::*;
+    use crate::testing::{Bed, NAMESPACE, Trouble, Verb};
+
+    /// A bed where the first of two members leads, and its container is in this state.
+    fn bed(state: &Value) -> Bed {
+        let bed = Bed::new();
+        let annotations = json!({LEADER: "shop-database-0", "renewTime": "1"});
+        bed.server.put(json!({
+            "apiVersion": "v1", "kind": "Endpoints",
+            "metadata": {"name": "shop-database-primary", "namespace": NAMESPACE, "annotations": annotations},
+        }));
+        bed.server.put(json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "shop-database-0", "namespace": NAMESPACE},
+            "status": {"containerStatuses": [{"name": CONTAINER, "state": state}]},
+        }));
+        bed
+    }
+
+    fn leader(bed: &Bed) -> Value {
+        bed.get("Endpoints", "shop-database-primary")["metadata"]["annotations"][LEADER].clone()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_lead_of_a_container_that_has_ended_is_ended() {
+        let bed = bed(&json!({"terminated": {"exitCode": 137}}));
+        let ended = end_of(&bed.client, NAMESPACE, "shop-database-primary").await.unwrap();
+        assert_eq!((ended.as_deref(), leader(&bed)), (Some("shop-database-0"), Value::Null));
+        let kept = bed.get("Endpoints", "shop-database-primary")["metadata"]["annotations"]["renewTime"].clone();
+        assert_eq!(kept, "1", "what else Patroni has written stays");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_runs_by_now_leads_on() {
+        let bed = bed(&json!({"running": {}}));
+        let ended = end_of(&bed.client, NAMESPACE, "shop-database-primary").await.unwrap();
+        assert_eq!((ended, leader(&bed)), (None, json!("shop-database-0")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lead_that_was_written_to_meanwhile_is_left() {
+        let bed = bed(&json!({"terminated": {"exitCode": 137}}));
+        bed.server.trouble(Verb::Patch, "Endpoints", Trouble::Delay(Duration::from_secs(1)));
+        let renewed = async {
+            sleep(Duration::from_millis(500)).await;
+            bed.edit("Endpoints", "shop-database-primary", |lead| {
+                lead["metadata"]["annotations"]["renewTime"] = "2".into();
+            });
+        };
+        let (ended, ()) = tokio::join!(end_of(&bed.client, NAMESPACE, "shop-database-primary"), renewed);
+        assert_eq!((ended.unwrap(), leader(&bed)), (None, json!("shop-database-0")));
+    }
 
     fn postgres(state: &Value, last: &Value) -> bool {
         let other = json!({"name": "other", "state": {"terminated": {}}});
