@@ -149,13 +149,7 @@ impl Socket {
     /// Has all clients leave, each with an answer: whoever waits for a server is refused, and whoever is idle is told to go. One that ends with clients
     /// closes their connections without a word, and nobody knows what became of a statement that was on its way.
     pub(crate) async fn see_clients_off(&self) -> Result<(), Error> {
-        let client = within(self.open()).await?;
-        // What runs ends first. Where somebody else has paused it, all wait already.
-        match timeout(TIMEOUT, run(&client, "PAUSE")).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(%error, "PgBouncer ends without a pause of its own"),
-            Err(_) => warn!("transactions run for longer than {} s: PgBouncer ends all the same", TIMEOUT.as_secs()),
-        }
+        self.hold().await?;
         let client = within(self.open()).await?;
         for setting in ["query_wait_timeout", "client_idle_timeout"] {
             within(run(&client, &format!("SET {setting} = '{LEAVE}'"))).await?;
@@ -163,10 +157,25 @@ impl Socket {
         let all_gone = async {
             while within(clients(&client)).await? > 0 {
                 sleep(Duration::from_millis(50)).await;
+                // Whoever has it go on when another primary leads does not know that this one ends.
+                if !within(is_paused(&client)).await? {
+                    self.hold().await?;
+                }
             }
             Ok(())
         };
         timeout(TIMEOUT, all_gone).await.map_err(|_| Error::Timeout)?
+    }
+
+    /// Has what runs end, and all else wait. Where somebody else has paused it, all wait already.
+    async fn hold(&self) -> Result<(), Error> {
+        let client = within(self.open()).await?;
+        match timeout(TIMEOUT, run(&client, "PAUSE")).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "PgBouncer ends without a pause of its own"),
+            Err(_) => warn!("transactions run for longer than {} s: PgBouncer ends all the same", TIMEOUT.as_secs()),
+        }
+        Ok(())
     }
 }
 

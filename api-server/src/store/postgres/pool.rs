@@ -171,6 +171,11 @@ fn describe(error: &Error) -> String {
 
 /// A connection of one's own.
 pub(super) async fn connect(config: &Config) -> Result<Client, Failure> {
+    open(config, watch::Sender::new(false)).await
+}
+
+/// A connection that says when the pooler ends it without carrying out what is on its way.
+async fn open(config: &Config, refused: watch::Sender<bool>) -> Result<Client, Failure> {
     let config = config.clone();
     let connecting = background::spawn(async move { timeout(CONNECT_TIMEOUT, config.connect(NoTls)).await });
     let connected = connecting.await.map_err(|error| Failure::unsent(error.to_string()))?;
@@ -179,6 +184,10 @@ pub(super) async fn connect(config: &Config) -> Result<Client, Failure> {
         connected.map_err(|error| Failure { passing: true, ..Failure::unsent(describe(&error)) })?;
     background::spawn(async move {
         if let Err(error) = connection.await {
+            // What nobody's statement is answered with was said to one that had sent none yet.
+            if error.as_db_error().is_some_and(is_refusal) {
+                refused.send_replace(true);
+            }
             tracing::debug!("a database connection ended: {}", describe(&error));
         }
     });
@@ -223,7 +232,8 @@ struct Connection {
     statements: SyncMutex<HashMap<String, Statement>>,
     /// Not to be used again: it hangs, or leads to a server that takes no writes.
     retired: AtomicBool,
-    /// The pooler has refused a statement, which ends the connection: what was sent after that one was not carried out, either.
+    /// The pooler has refused a statement, or told an idle client to leave, which ends the connection: what was sent after that was not carried
+    /// out, either.
     refused: watch::Sender<bool>,
     /// When it answered last, in milliseconds after the pool began.
     answered: AtomicU64,
@@ -292,11 +302,12 @@ impl Pool {
         {
             return Ok(Arc::clone(connection));
         }
+        let refused = watch::Sender::new(false);
         let connection = Arc::new(Connection {
-            client: connect(&self.config).await?,
+            client: open(&self.config, refused.clone()).await?,
             statements: SyncMutex::default(),
             retired: AtomicBool::new(false),
-            refused: watch::Sender::new(false),
+            refused,
             answered: AtomicU64::new(self.now()),
             _counted: Counted::of(&self.metrics.connections),
         });
@@ -318,7 +329,7 @@ impl Connection {
         failure
     }
 
-    /// Whether a statement that was sent before was refused. Who sent that one may hear of it a moment later.
+    /// Whether the pooler had refused what came before. Who is told may hear of it a moment later.
     async fn has_refused(&self) -> bool {
         let mut refused = self.refused.subscribe();
         matches!(timeout(HEARSAY, refused.wait_for(|refused| *refused)).await, Ok(Ok(_)))
@@ -337,5 +348,43 @@ impl Connection {
         let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
         statements.insert(sql.to_owned(), statement.clone());
         Ok(statement)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// Lets a client in, and has it leave with this message.
+    async fn see_off(pooler: TcpListener, message: &str) {
+        let (mut client, _) = pooler.accept().await.unwrap();
+        assert!(client.read(&mut [0; 1024]).await.unwrap() > 0, "it asks to be let in");
+        let let_in = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+        let fields = format!("SFATAL\0VFATAL\0C08P01\0M{message}\0\0");
+        let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+        client.write_all(&[let_in, &b"E"[..], &length, fields.as_bytes()].concat()).await.unwrap();
+    }
+
+    /// What a statement may have done that was given to a connection which the pooler had ended with this message.
+    async fn effect_after(message: &str) -> Effect {
+        let pooler = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = pooler.local_addr().unwrap().port();
+        let config = format!("host=127.0.0.1 port={port} user=tasks dbname=tasks").parse::<Config>().unwrap();
+        let pool = Pool::new(config, 1, PoolMetrics::default());
+        let (connection, ()) = tokio::join!(pool.connection(), see_off(pooler, message));
+        let connection = connection.unwrap();
+        let asked = connection.client.query("SELECT 1", &[]).await;
+        connection.failure(asked.unwrap_err()).await.effect
+    }
+
+    #[tokio::test]
+    async fn a_statement_for_a_pooler_that_had_its_client_leave_was_not_carried_out() {
+        assert_eq!(effect_after("client_idle_timeout").await, Effect::None);
+        assert_eq!(effect_after("server conn crashed?").await, Effect::Unknown);
     }
 }
