@@ -49,7 +49,7 @@ pub struct TaskPlatformStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ProcedureStatus {
-    /// What it is: Rollout, Eviction, Switchover or Rotation.
+    /// What it is: Rollout, Eviction, Deletion, Switchover or Rotation.
     pub name: String,
     /// The step that it is at.
     pub step: String,

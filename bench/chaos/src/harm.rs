@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::DeleteParams};
 use tokio::time::sleep;
 
-use crate::target::{OPERATOR, Target, command, node};
+use crate::target::{OPERATOR, Target, command, eventually, node};
 
 /// How long a node, or the network, is away.
 const AWAY: Duration = Duration::from_mins(1);
@@ -261,9 +261,17 @@ async fn kill_operator(target: &Target) -> Result<()> {
     Ok(())
 }
 
+/// Deletes pods, and waits until they are gone.
 async fn delete(target: &Target, pods: &[Pod]) -> Result<Harm> {
     let api = target.pods();
     try_join_all(pods.iter().map(async |pod| api.delete(&pod.name_any(), &DeleteParams::default()).await)).await?;
+    let deleted: BTreeSet<_> = pods.iter().filter_map(ResourceExt::uid).collect();
+    eventually("the pods that were deleted are gone", 90, async || {
+        let left = target.pods_of("").await?.iter().filter_map(ResourceExt::uid).find(|uid| deleted.contains(uid));
+        ensure!(left.is_none(), "{left:?} is there");
+        Ok(())
+    })
+    .await?;
     Ok(Harm::Nothing)
 }
 

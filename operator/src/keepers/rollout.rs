@@ -128,9 +128,13 @@ impl Keeper for Rollout {
         }
         let asked =
             candidates.into_iter().map(async |candidate| (candidate, self.roles(brief, candidate.1.component).await));
-        let mut step = rollout::step(&parts, &join_all(asked).await, wish.as_ref())?;
-        // It would not be paused, and its users' transactions not be waited for.
-        if matches!(step.act, Act::HandOver { .. }) && brief.snapshot.pods(Component::POOLER).any(|pod| pod.is_ending())
+        let Some(mut step) = rollout::step(&parts, &join_all(asked).await, wish.as_ref()) else {
+            return Some(unreadable.map_or(Ok(None), Err));
+        };
+        // It would not be paused, and its users' transactions not be waited for. Who was deleted does not wait for it.
+        if matches!(step.act, Act::HandOver { .. })
+            && step.cause != Cause::Deletion
+            && brief.snapshot.pods(Component::POOLER).any(|pod| pod.is_ending())
         {
             step = wait(Component::POOLER, "a pod stops");
         }

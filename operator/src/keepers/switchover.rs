@@ -50,7 +50,7 @@ async fn move_lead(http: Http, brief: Brief, from: String, to: String) -> Result
 }
 
 fn address(brief: &Brief, pod: &str) -> Option<IpAddr> {
-    brief.snapshot.pods(Component::DATABASE).find(|child| *child.name == *pod)?.address()
+    brief.snapshot.pods(Component::DATABASE).find(|child| *child.name == *pod)?.last_address()
 }
 
 /// Without it, the switchover takes longer and is right all the same.

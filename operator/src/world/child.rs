@@ -185,6 +185,11 @@ impl Child {
         self.ip.filter(|_| !self.is_ending())
     }
 
+    /// The same, also while it is about to go.
+    pub(crate) const fn last_address(&self) -> Option<std::net::IpAddr> {
+        self.ip
+    }
+
     /// The Kubernetes node of a pod.
     pub(crate) fn node(&self) -> Option<&str> {
         self.node.as_deref()

@@ -147,7 +147,7 @@ pub(super) async fn roles(http: &Http, brief: &Brief) -> Roles {
 /// its next loop, up to 5 s later, while users wait.
 pub(super) async fn hand_over(http: &Http, brief: &Brief, from: &str, to: &str) -> Result<(), String> {
     let mut pods = brief.snapshot.pods(Component::DATABASE);
-    let address = pods.find(|pod| *pod.name == *from).and_then(|pod| pod.address());
+    let address = pods.find(|pod| *pod.name == *from).and_then(|pod| pod.last_address());
     let Some(address) = address else { return Err(format!("{from}, the primary, has no address")) };
     let patroni = Patroni { http, address, authorizations: authorizations(&brief.credentials) };
     patroni.switch_over(from, to).await.map_err(|error| describe(&error))

@@ -88,6 +88,8 @@ pub(crate) enum Cause {
     Eviction,
     /// Somebody wants another one to lead.
     Switchover,
+    /// It was deleted, and stops as soon as another one leads.
+    Deletion,
 }
 
 impl Cause {
@@ -97,6 +99,7 @@ impl Cause {
             Self::Template => "Rollout",
             Self::Eviction => "Eviction",
             Self::Switchover => "Switchover",
+            Self::Deletion => "Deletion",
         }
     }
 }
@@ -142,7 +145,7 @@ impl Pod {
             && match cause {
                 Cause::Template => self.outdated,
                 Cause::Eviction => self.evicted,
-                Cause::Switchover => false,
+                Cause::Switchover | Cause::Deletion => false,
             }
     }
 }
@@ -168,27 +171,30 @@ pub(crate) struct Wish {
     pub(crate) to: Option<String>,
 }
 
-/// The parts one of which the next pod is of. Who drains a node waits for it: that comes first, whichever part can do it. Templates change
-/// part by part, and go on beside a wish that cannot be fulfilled.
+/// The parts one of which the next pod is of. One that leads and stops does not wait for long: that comes first. Who drains a node waits for it:
+/// that is next, whichever part can do it. Templates change part by part, and go on beside a wish that cannot be fulfilled.
 pub(crate) fn candidates<'a>(parts: &'a [Part], wish: Option<&Wish>) -> Vec<Candidate<'a>> {
     let leaving = |cause| parts.iter().filter(move |part| part.leaving(cause).next().is_some());
+    let stopping = parts.iter().filter(|part| part.pods.iter().any(|pod| pod.state == State::Ending));
+    let stopping = stopping.map(|part| (Cause::Deletion, part));
     let evicted: Vec<Candidate<'_>> = leaving(Cause::Eviction).map(|part| (Cause::Eviction, part)).collect();
-    let wished = wish.and_then(|wish| parts.iter().find(|part| part.component == wish.component));
     if !evicted.is_empty() {
-        return evicted;
+        return stopping.chain(evicted).collect();
     }
+    let wished = wish.and_then(|wish| parts.iter().find(|part| part.component == wish.component));
     let outdated = leaving(Cause::Template).next().map(|part| (Cause::Template, part));
-    wished.map(|part| (Cause::Switchover, part)).into_iter().chain(outdated).collect()
+    stopping.chain(wished.map(|part| (Cause::Switchover, part))).chain(outdated).collect()
 }
 
 /// The step: the first candidate's that has not to wait.
 pub(crate) fn step(parts: &[Part], candidates: &[(Candidate<'_>, Roles)], wish: Option<&Wish>) -> Option<Step> {
     let steps: Vec<Step> = candidates
         .iter()
-        .map(|((cause, part), roles)| match cause {
-            Cause::Template => replacement(parts, part, roles),
-            Cause::Eviction => eviction(parts, part, roles),
-            Cause::Switchover => switchover(part, roles, wish.and_then(|wish| wish.to.as_deref())),
+        .filter_map(|((cause, part), roles)| match cause {
+            Cause::Template => Some(replacement(parts, part, roles)),
+            Cause::Eviction => Some(eviction(parts, part, roles)),
+            Cause::Switchover => Some(switchover(part, roles, wish.and_then(|wish| wish.to.as_deref()))),
+            Cause::Deletion => succession(part, roles),
         })
         .collect();
     let acts = steps.iter().find(|step| !matches!(step.act, Act::Await { .. })).cloned();
@@ -245,6 +251,15 @@ fn eviction(parts: &[Part], next: &Part, roles: &Roles) -> Step {
         }
     }
     step(next.component, Act::Await { why: held })
+}
+
+/// Another one leads before the one that was deleted stops, where it does not hand over by itself.
+fn succession(part: &Part, roles: &Roles) -> Option<Step> {
+    let mut stopping = part.pods.iter().filter(|pod| pod.state == State::Ending);
+    let (leader, group) = stopping.find_map(|pod| Some((pod, roles.group_of(pod)?)))?;
+    let heir = group.heirs.iter().find(|heir| part.has_one_that_stays(heir))?;
+    let act = hand_over(leader, heir);
+    (roles.succession == Succession::Before).then_some(Step { cause: Cause::Deletion, component: part.component, act })
 }
 
 /// Another one leads, though nobody goes. Who leads already is asked to hand over to itself, which is nothing.

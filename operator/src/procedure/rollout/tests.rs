@@ -121,6 +121,33 @@ fn an_evicted_primary_hands_over_and_a_replica_that_commits_need_stays() {
 }
 
 #[test]
+fn a_primary_that_was_deleted_hands_over_before_it_stops() {
+    let mut all = vec![part(Component::SESSIONS, &[false; 2]), part(Component::DATABASE, &[false; 3])];
+    let roles = primary("database-0", &["database-1", "database-2"]);
+    let roles_of = |part: &Part| {
+        let is_database = part.component == Component::DATABASE;
+        if is_database { roles.clone() } else { Roles::unserved("no pod has an address".to_owned()) }
+    };
+    let step_of = |all: &[Part]| next(all, roles_of).map(|step| step.to_string());
+    all[1].pods[2].state = State::Ending;
+    assert_eq!(step_of(&all), None, "a replica");
+    all[1].pods[0].state = State::Ending;
+    all[0].pods[1].evicted = true;
+    let hands_over = Some("database: handing over from database-0 to database-1".to_owned());
+    assert_eq!(step_of(&all), hands_over, "others are asked to go meanwhile");
+    all[0].pods[0].state = State::Ending;
+    assert_eq!(step_of(&all), hands_over, "nobody knows how the others do");
+    all[0] = part(Component::SESSIONS, &[false; 2]);
+    all[1].pods[1].state = State::Ending;
+    assert_eq!(step_of(&all), None, "all go");
+
+    let mut shards = part(Component::SESSIONS, &[false; 2]);
+    shards.pods[0].state = State::Ending;
+    let by_itself = Roles { groups: vec![group("sessions-0", &["sessions-1"])], ..Roles::default() };
+    assert_eq!(next(&[shards], |_| by_itself.clone()), None);
+}
+
+#[test]
 fn another_member_leads_where_somebody_wants_it() {
     let mut all = vec![part(Component::DATABASE, &[true, false, false])];
     let roles = primary("database-0", &["database-2", "database-1"]);
