@@ -38,9 +38,11 @@ impl Endpoint {
         login: Some(Login { user: "", password: "cache-password", alternates: false }),
     };
 
-    /// The session store's nodes.
+    /// The session store's nodes. Each by its own address: those of a node that was lost without a word accept no more, and one address for all of
+    /// them leads to these as long as Kubernetes does not know. The cache is not waited for that long.
     pub const SESSIONS: Self = Self {
         component: Component::SESSIONS,
+        service: "-nodes",
         login: Some(Login { user: "", password: "sessions-password", alternates: false }),
         ..Self::CACHE
     };
