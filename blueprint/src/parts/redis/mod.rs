@@ -225,7 +225,7 @@ impl Part for RedisCluster {
     }
 }
 
-/// The Service that clients begin with, or the headless one that gives the nodes their names.
+/// The Service that leads to any node, or the headless one that gives each its name.
 fn service(platform: &Platform, cluster: RedisCluster, name: &str, cluster_ip: Option<&str>) -> Object {
     let component = cluster.component();
     let mut spec = json!({
