@@ -63,7 +63,7 @@ impl Rollout {
         let (platform, namespace, procedure) =
             (brief.platform.name(), brief.platform.namespace(), step.cause.procedure());
         match &step.act {
-            Act::Await { .. } => return Ok(()),
+            Act::Await { .. } | Act::Retry { .. } => {}
             Act::HandOver { from, to } => {
                 info!(platform, namespace, procedure, %step, "one pod after another");
                 if from != to {
@@ -114,10 +114,12 @@ impl Keeper for Rollout {
         // One that cannot be read is told where nothing else is to be done; it holds nothing up.
         let (wish, unreadable) = match wish(&brief.platform, now) {
             Ok(wish) => (wish, None),
-            Err(error) => (None, Some(error)),
+            Err(why) => {
+                (None, Some(Step { cause: Cause::Switchover, component: Component::DATABASE, act: Act::Retry { why } }))
+            }
         };
         let candidates = rollout::candidates(&parts, wish.as_ref());
-        let Some((cause, first)) = candidates.first().copied() else { return Some(unreadable.map_or(Ok(None), Err)) };
+        let Some((cause, first)) = candidates.first().copied() else { return Some(Ok(unreadable)) };
         let wait = |component, why: &str| Step { cause, component, act: Act::Await { why: why.to_owned() } };
         if let Some((uid, at)) = &self.replaced
             && at.elapsed() < NEWS
@@ -129,7 +131,7 @@ impl Keeper for Rollout {
         let asked =
             candidates.into_iter().map(async |candidate| (candidate, self.roles(brief, candidate.1.component).await));
         let Some(mut step) = rollout::step(&parts, &join_all(asked).await, wish.as_ref()) else {
-            return Some(unreadable.map_or(Ok(None), Err));
+            return Some(Ok(unreadable));
         };
         // It would not be paused, and its users' transactions not be waited for. Who was deleted does not wait for it.
         if matches!(step.act, Act::HandOver { .. })
@@ -139,15 +141,19 @@ impl Keeper for Rollout {
             step = wait(Component::POOLER, "a pod stops");
         }
         if brief.may_act
-            && let Err(error) = self.execute(brief, &step).await
+            && let Err(why) = self.execute(brief, &step).await
         {
-            return Some(Err(error));
+            step.act = Act::Retry { why };
         }
         Some(Ok(Some(step)))
     }
 
     fn mood(step: &Option<Step>) -> Mood {
-        if step.is_none() { Mood::Idle } else { Mood::Working }
+        match step {
+            None => Mood::Idle,
+            Some(Step { act: Act::Retry { .. }, .. }) => Mood::Troubled,
+            Some(_) => Mood::Working,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt, core::DynamicObject};
 use serde_json::Value;
 use taskplatform_blueprint::{Component, Fingerprint, applied::APPLIED};
@@ -30,6 +30,8 @@ pub(crate) struct Child {
     pub(crate) owners: Box<[Owner]>,
     /// When it should be gone, where it is being deleted.
     pub(crate) ends_by: Option<Timestamp>,
+    /// When it was deleted, where it is not gone yet.
+    pub(crate) deleted_at: Option<Timestamp>,
     /// Of a pod of a StatefulSet: the revision of the template that it was made from.
     pub(crate) revision: Option<Box<str>>,
     /// Of a pod: when somebody asked last to evict it.
@@ -99,6 +101,8 @@ impl Child {
         let pod = if watched == Watched::Pod { object.data.clone() } else { Value::Null };
         let data = watched.data(&mut object);
         let component = object.labels().get("app.kubernetes.io/component");
+        let ends_by = object.metadata.deletion_timestamp.as_ref().map(|time| time.0);
+        let grace = SignedDuration::from_secs(object.metadata.deletion_grace_period_seconds.unwrap_or_default());
         Self {
             name: watched.name_of(&object).into(),
             uid: object.uid().unwrap_or_default().into(),
@@ -106,7 +110,8 @@ impl Child {
             generation: object.metadata.generation.unwrap_or_default(),
             component: component.and_then(|name| Component::find(name)),
             owners: owners(&object),
-            ends_by: object.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+            ends_by,
+            deleted_at: ends_by.and_then(|end| end.checked_sub(grace).ok()),
             revision: object.labels().get("controller-revision-hash").map(|revision| revision.as_str().into()),
             evicted: object.annotations().get(EVICTED).and_then(|time| time.parse().ok()),
             applied: object.annotations().get(APPLIED).map(|digest| digest.as_str().into()),
@@ -133,6 +138,7 @@ impl Child {
             component,
             owners,
             ends_by,
+            deleted_at,
             revision,
             evicted,
             applied,
@@ -148,6 +154,7 @@ impl Child {
             && component == &other.component
             && owners == &other.owners
             && ends_by == &other.ends_by
+            && deleted_at == &other.deleted_at
             && revision == &other.revision
             && evicted == &other.evicted
             && applied == &other.applied

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
+use taskplatform_crds::FailoverCause;
 use taskplatform_tests::{
     eventually, explained,
     http::{User, gateway, unique},
@@ -88,6 +89,29 @@ async fn another_member_leads_on_demand_and_no_request_fails() -> Result<()> {
         let printed = String::from_utf8(again.stdout)?;
         ensure!(printed == format!("e2e: {now} leads already\n"), "{printed}");
         Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_primary_that_is_deleted_hands_over_first_and_no_request_fails() -> Result<()> {
+    let _turn = turn().await;
+    explained("e2e", async {
+        let platform = shared_platform().await?;
+        platform.settled().await?;
+        let before = platform.primary().await?;
+        let (_, failed) = write_meanwhile(kubectl(&["delete", "pod", &before, "-n", "e2e"])).await?;
+        ensure!(failed.is_empty(), "{failed:#?}");
+        eventually("the failover and its cause are told", 60, async || {
+            let status = platform.api().get(platform.name).await?.status;
+            let database = status.and_then(|status| status.database).context("no status")?;
+            let told = database.failovers.last().context("no failover")?;
+            ensure!(told.former == before && told.primary == database.primary, "{told:?}");
+            ensure!(told.cause == FailoverCause::PodReplaced, "nobody wanted it: {told:?}");
+            Ok(())
+        })
+        .await?;
+        platform.settled().await
     })
     .await
 }

@@ -143,11 +143,19 @@ async fn look_into(failover: &mut Failover, ended_at: Option<i64>, http: &Http, 
     failover.detect_milliseconds = longest.and_then(|seen| seen.detect_milliseconds);
     let position = seen.iter().filter_map(|seen| seen.former_position).max();
     failover.lost_bytes = ended_at.zip(position).map(|(ended, position)| (position - ended).max(0));
-    if seen.iter().any(|seen| seen.planned) {
+    if seen.iter().any(|seen| seen.planned) && !was_deleted_before(failover, brief) {
         failover.cause = FailoverCause::Switchover;
     } else if failover.cause == FailoverCause::Unknown && !failover.former.is_empty() {
         failover.cause = cause(brief, &failover.former, &failover.time);
     }
+}
+
+/// Whether the former primary's pod was deleted first: it hands over as wanted then, but nobody wanted that.
+fn was_deleted_before(failover: &Failover, brief: &Brief) -> bool {
+    let mut pods = brief.snapshot.pods(Component::DATABASE);
+    let deleted_at = pods.find(|pod| *pod.name == *failover.former).and_then(|pod| pod.deleted_at);
+    let time: Result<Timestamp, _> = failover.time.parse();
+    deleted_at.zip(time.ok()).is_some_and(|(deleted_at, time)| deleted_at < time)
 }
 
 /// For how long users waited for a change around this time: from the last that a gateway saw acknowledged to the first that one saw afterwards.

@@ -121,6 +121,8 @@ pub(crate) enum Act {
     Replace { pod: String, uid: String },
     /// Have another pod lead, so that this one can go.
     HandOver { from: String, to: String },
+    /// Try again soon what did not go.
+    Retry { why: String },
 }
 
 impl fmt::Display for Step {
@@ -130,6 +132,7 @@ impl fmt::Display for Step {
             Act::Await { why } => write!(f, "waiting for {component}: {why}"),
             Act::Replace { pod, .. } => write!(f, "replacing {pod} of {component}"),
             Act::HandOver { from, to } => write!(f, "{component}: handing over from {from} to {to}"),
+            Act::Retry { why } => write!(f, "{component}: {why}"),
         }
     }
 }
