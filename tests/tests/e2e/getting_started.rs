@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use taskplatform_tests::{
     cluster, eventually, explained,
@@ -15,7 +15,7 @@ use taskplatform_tests::{
     platform::Platform,
 };
 
-use crate::{command_line, turn};
+use crate::{command_line, deletion::until_nothing_is_left, turn};
 
 const NAME: &str = "started";
 
@@ -75,8 +75,10 @@ async fn ten_thousand_users_get_a_platform_by_what_the_commands_print() -> Resul
         std::fs::remove_file(&file)?;
 
         let platform = Platform { client: client.clone(), name: NAME };
-        platform.api().delete("tasks", &DeleteParams::foreground()).await?;
-        Ok(())
+        let with_volumes = Patch::Merge(json!({"spec": {"deletionPolicy": "Delete"}}));
+        platform.api().patch("tasks", &PatchParams::default(), &with_volumes).await?;
+        platform.api().delete("tasks", &DeleteParams::background()).await?;
+        until_nothing_is_left(&client, NAME).await
     })
     .await;
     // Whatever has happened, the tests that follow need the room.
