@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::{
     auth::{password::PasswordError, session::SessionError},
+    memory::Full,
     problem::{FieldError, Kind, Problem},
     redis::RedisFailure,
     store::StoreError,
@@ -91,6 +92,9 @@ pub enum ApiError {
     /// 431: more than [`crate::http::limits::MAX_HEADERS`].
     #[error("the headers are larger than 32 KiB together; drop cookies that are not for this API")]
     HeadersTooLarge,
+    /// 429: more of this user's under way than [`crate::memory`] allows.
+    #[error("too much of yours is under way at once; wait for an answer before you send the next")]
+    TooMuchAtOnce,
     /// 503: a dependency is away, or this instance starts, stops or is overloaded. The cause is logged and not told.
     #[error("{detail}")]
     Unavailable {
@@ -128,6 +132,7 @@ impl ApiError {
             Self::Invalid(_) => Kind::INVALID,
             Self::KeyReused => Kind::KEY_REUSED,
             Self::HeadersTooLarge => Kind::HEADERS_TOO_LARGE,
+            Self::TooMuchAtOnce => Kind::TOO_MUCH_AT_ONCE,
             Self::Unavailable { .. } => Kind::UNAVAILABLE,
             Self::Internal(_) => Kind::INTERNAL,
         }
@@ -145,13 +150,23 @@ impl ApiError {
 #[derive(Clone, Debug)]
 pub struct Cause(pub String);
 
+impl From<Full> for ApiError {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::All => Self::unavailable("too much is under way; try again"),
+            Full::User => Self::TooMuchAtOnce,
+        }
+    }
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::EmailTaken => Self::EmailTaken,
             StoreError::KeyReused => Self::KeyReused,
             StoreError::QuotaExceeded => Self::QuotaExceeded,
-            StoreError::Overloaded => Self::unavailable("too many changes wait to be written; try again"),
+            StoreError::TooMuchAtOnce => Self::TooMuchAtOnce,
+            StoreError::Overloaded => Self::unavailable("too much waits for the database; try again"),
             StoreError::Unavailable(cause) => {
                 Self::Unavailable { detail: "the database does not answer; try again".into(), cause }
             }

@@ -22,6 +22,7 @@ pub mod http;
 pub mod id;
 pub mod import;
 pub mod log;
+pub mod memory;
 pub mod metrics;
 pub mod openapi;
 pub mod problem;
@@ -45,6 +46,7 @@ use crate::{
     cache_metrics::CacheMetrics,
     channel::Channel,
     error::StartError,
+    memory::Memory,
     metrics::{Load, Metrics},
     ready::Readiness,
     server::{lifecycle::Lifecycle, places::Places},
@@ -76,6 +78,8 @@ pub struct App {
     pub readiness: Readiness,
     /// How many requests are worked on at once.
     pub places: Places,
+    /// How much memory they take.
+    pub memory: Memory,
     /// Whether the process starts, serves or drains.
     pub lifecycle: Lifecycle,
 }
@@ -95,9 +99,12 @@ impl App {
         }
         let (store, sessions) = (Arc::new(store), Arc::new(sessions));
         let local = LocalViews { bytes: config.cache_local_bytes, ttl: config.cache_local_ttl };
-        let views = Views::new(Arc::clone(&store), Arc::clone(&sessions), local, others, metrics.cache.view.clone());
+        let memory = Memory::new(config.max_in_flight_bytes);
+        let shown = (Arc::clone(&store), Arc::clone(&sessions));
+        let views = Views::new(shown, memory.clone(), local, others, metrics.cache.view.clone());
+        let quota = Quota::new(config.max_tasks_per_user);
         Ok(Arc::new(Self {
-            tasks: Tasks::new(Arc::clone(&store), Arc::new(views), Quota::new(config.max_tasks_per_user)),
+            tasks: Tasks::new(Arc::clone(&store), Arc::new(views), quota, memory.clone()),
             store,
             sessions,
             passwords: Passwords::default(),
@@ -105,6 +112,7 @@ impl App {
             metrics,
             readiness: Readiness::default(),
             places: Places::new(config.max_in_flight),
+            memory,
             lifecycle: Lifecycle::default(),
         }))
     }

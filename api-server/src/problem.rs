@@ -59,6 +59,7 @@ kinds! {
     INVALID: "invalid", UNPROCESSABLE_ENTITY, "The request does not pass validation";
     KEY_REUSED: "idempotency-key-reused", UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request";
     HEADERS_TOO_LARGE: "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too large";
+    TOO_MUCH_AT_ONCE: "too-much-at-once", TOO_MANY_REQUESTS, "The user has as much under way as they may";
     INTERNAL: "internal", INTERNAL_SERVER_ERROR, "A mistake in the API";
     UNAVAILABLE: "unavailable", SERVICE_UNAVAILABLE, "This instance or a dependency can't answer now";
 }
@@ -144,7 +145,7 @@ impl IntoResponse for Problem {
             Kind::UNAUTHORIZED | Kind::WRONG_CREDENTIALS => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Kind::UNAVAILABLE => {
+            Kind::UNAVAILABLE | Kind::TOO_MUCH_AT_ONCE => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

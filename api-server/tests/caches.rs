@@ -113,7 +113,7 @@ impl Instance {
         let all = ListRequest { filter: Filter::default(), after: None, limit: ALL };
         // No replica shows this mark.
         let tasks = self.app.store.list_tasks(user, &all, Some(Mark(i64::MAX))).await.unwrap();
-        tasks.iter().map(|task| serde_json::to_value(task).unwrap()).collect()
+        tasks.tasks.iter().map(|task| serde_json::to_value(task).unwrap()).collect()
     }
 
     async fn search(&self, user: i64, word: &str) -> Vec<Value> {

@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use api_server::{
     id::TaskId,
-    store::{ListRequest, Mark, Operation, Outcome, SearchRequest, StoreError},
+    store::{Bound, ListRequest, Mark, Operation, Outcome, PIECE_BYTES, SearchRequest, StoreError},
     tasks::{
         model::{Filter, Priority, Status, Task, TaskPatch, Version},
         search::SearchQuery,
@@ -22,6 +22,9 @@ use bed::{Bed, create, id, idempotency, new_task, retitle};
 use common::eventually;
 use futures::future::join_all;
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
+
+/// A view of all that the tests make.
+const WHOLE: Bound = Bound { tasks: 500, bytes: 100 << 20 };
 
 macro_rules! on_every_store {
     ($($test:ident),+ $(,)?) => {
@@ -61,6 +64,7 @@ on_every_store!(
     later_writes_have_greater_marks,
     a_view_shows_every_write_up_to_its_version,
     a_view_says_whether_it_is_complete,
+    a_piece_is_bounded_in_bytes,
     a_search_finds_words_by_their_stem,
     pages_are_the_same_whatever_is_written_meanwhile,
     summaries_count,
@@ -207,7 +211,7 @@ async fn a_view_shows_every_write_up_to_its_version(bed: &Bed) {
     let reader = async || {
         let (mut views, mut wrote) = (Vec::new(), None);
         for _ in 0..30 {
-            let view = bed.store.load_view(user, 500, wrote).await.unwrap();
+            let view = bed.store.load_view(user, WHOLE, wrote).await.unwrap();
             assert!(wrote.is_none_or(|wrote| view.version >= wrote), "{:?} < {wrote:?}", view.version);
             wrote = Some(view.version);
             views.push(view);
@@ -217,7 +221,7 @@ async fn a_view_shows_every_write_up_to_its_version(bed: &Bed) {
     let (a, b, c, d, views) = tokio::join!(writer(15), writer(15), writer(15), writer(15), reader());
     let made: Vec<_> = [a, b, c, d].concat();
     for view in views {
-        let shown: HashSet<_> = view.tasks.iter().map(|task| task.id).collect();
+        let shown: HashSet<_> = view.piece.tasks.iter().map(|task| task.id).collect();
         let missing: Vec<_> = made.iter().filter(|(mark, id)| *mark <= view.version && !shown.contains(id)).collect();
         assert!(missing.is_empty(), "a view of {:?} lacks {missing:?}", view.version);
     }
@@ -225,22 +229,56 @@ async fn a_view_shows_every_write_up_to_its_version(bed: &Bed) {
     bed.remember(user, last);
     // While an older transaction of anybody goes on, the version stays below it.
     let view = eventually("no older transaction goes on", async || {
-        Some(bed.store.load_view(user, 500, last).await.unwrap()).filter(|view| Some(view.version) >= last)
+        Some(bed.store.load_view(user, WHOLE, last).await.unwrap()).filter(|view| Some(view.version) >= last)
     })
     .await;
-    assert_eq!(view.tasks, bed.list(user).await);
-    assert!(view.complete);
+    assert_eq!(view.piece.tasks, bed.list(user).await);
+    assert!(!view.piece.more);
 }
 
 async fn a_view_says_whether_it_is_complete(bed: &Bed) {
     let user = bed.user().await;
-    let empty = bed.store.load_view(user, 2, None).await.unwrap();
-    assert!(empty.complete && empty.tasks.is_empty());
-    for expected in [(1, true), (2, true), (2, false)] {
+    let bound = Bound { tasks: 2, ..WHOLE };
+    let empty = bed.store.load_view(user, bound, None).await.unwrap();
+    assert!(!empty.piece.more && empty.piece.tasks.is_empty());
+    for expected in [(1, false), (2, false), (2, true)] {
         let mark = bed.store.apply(user, vec![create("x")], None).await.unwrap().mark;
-        let view = bed.store.load_view(user, 2, mark).await.unwrap();
-        assert_eq!((view.tasks.len(), view.complete), expected);
+        let piece = bed.store.load_view(user, bound, mark).await.unwrap().piece;
+        assert_eq!((piece.tasks.len(), piece.more), expected);
     }
+}
+
+/// However much text tasks have, a page takes no more memory than the bound and a task, and the next goes on after it.
+async fn a_piece_is_bounded_in_bytes(bed: &Bed) {
+    let user = bed.user().await;
+    // As large as a description may be: 256 KiB.
+    let large = "\u{1F4A3}".repeat(api_server::tasks::model::MAX_DESCRIPTION);
+    for number in 0..12 {
+        let description = (number != 3).then(|| large.clone());
+        let task = api_server::tasks::model::NewTask { description, ..new_task(&format!("boom {number}")) };
+        bed.apply(user, vec![Operation::Create(task)]).await;
+    }
+    let view = bed.store.load_view(user, Bound { bytes: 600 << 10, ..WHOLE }, bed.wrote(user)).await.unwrap();
+    assert_eq!((view.piece.tasks.len(), view.piece.more), (3, true));
+    let (mut listed, mut found, mut after) = (Vec::new(), Vec::new(), None);
+    let query = SearchQuery::parse("boom").unwrap();
+    loop {
+        let request = ListRequest { filter: Filter::default(), after, limit: 100 };
+        let piece = bed.store.list_tasks(user, &request, bed.wrote(user)).await.unwrap();
+        let bytes: usize = piece.tasks.iter().map(Task::text_bytes).sum();
+        assert!(bytes < PIECE_BYTES + (257 << 10), "{bytes}");
+        let search = SearchRequest { query: query.clone(), after, limit: 100 };
+        found.extend(bed.store.search_tasks(user, &search, bed.wrote(user)).await.unwrap().tasks);
+        after = piece.tasks.last().map(Task::position);
+        listed.extend(piece.tasks);
+        if !piece.more {
+            break;
+        }
+    }
+    let titles: Vec<_> = listed.iter().map(|task| task.title.clone()).collect();
+    assert_eq!(titles, (0..12).rev().map(|number| format!("boom {number}")).collect::<Vec<_>>());
+    assert!(listed.iter().all(|task| task.description.is_none() == (task.title == "boom 3")), "each is whole");
+    assert_eq!(found, listed);
 }
 
 async fn a_search_finds_words_by_their_stem(bed: &Bed) {
@@ -254,7 +292,7 @@ async fn a_search_finds_words_by_their_stem(bed: &Bed) {
     let found = async |query: &str| {
         let search = SearchRequest { query: SearchQuery::parse(query).unwrap(), after: None, limit: 10 };
         let found = bed.store.search_tasks(user, &search, bed.wrote(user)).await.unwrap();
-        found.into_iter().map(|task| task.title).collect::<Vec<_>>()
+        found.tasks.into_iter().map(|task| task.title).collect::<Vec<_>>()
     };
     assert_eq!(found("run").await, ["Running late tomorrow", "Buy shoes"], "newest first, and nobody else's");
     assert_eq!(found("runs shoe").await, ["Buy shoes"]);
@@ -283,7 +321,7 @@ async fn pages_are_the_same_whatever_is_written_meanwhile(bed: &Bed) {
         let (mut seen, mut gone, mut after) = (Vec::new(), HashSet::new(), None);
         loop {
             let request = ListRequest { filter: Filter::default(), after, limit };
-            let page = bed.store.list_tasks(user, &request, bed.wrote(user)).await.unwrap();
+            let page = bed.store.list_tasks(user, &request, bed.wrote(user)).await.unwrap().tasks;
             let Some(last) = page.last() else { break };
             after = Some(last.position());
             if deletes.next() == Some(true) {

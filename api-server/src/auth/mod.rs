@@ -17,6 +17,7 @@ use crate::{
     auth::session::Token,
     error::ApiError,
     http::{ContentType, content_type},
+    server::current,
     store::Mark,
 };
 
@@ -40,6 +41,7 @@ impl FromRequestParts<Arc<App>> for CurrentUser {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let token = token(&parts.method, &parts.headers)?;
         let session = app.sessions.find(&token).await?.ok_or(ApiError::Unauthorized)?;
+        current::is_of(token.user_id());
         Ok(Self { id: token.user_id(), token, wrote: session.wrote })
     }
 }

@@ -106,6 +106,11 @@ pub struct Args {
     #[arg(long, env = "MAX_IN_FLIGHT")]
     pub max_in_flight: Option<NonZeroU32>,
 
+    /// How much memory requests and their answers may take at once, in bytes; a user, a quarter of it [default: a quarter of the container's
+    /// limit, 256 MiB at most]
+    #[arg(long, env = "MAX_IN_FLIGHT_BYTES")]
+    pub max_in_flight_bytes: Option<usize>,
+
     /// How many connections are served at once; a request on one more is answered 503
     #[arg(long, env = "MAX_CONNECTIONS", default_value = "20000")]
     pub max_connections: NonZeroU32,

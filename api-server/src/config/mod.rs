@@ -64,6 +64,8 @@ pub struct Config {
     pub signing_key_former: Option<Vec<u8>>,
     /// How many requests are worked on at once; by the number of cores without.
     pub max_in_flight: Option<NonZeroU32>,
+    /// How much memory requests and their answers take at once; by the container's limit without.
+    pub max_in_flight_bytes: Option<usize>,
     /// How many connections are served at once.
     pub max_connections: NonZeroU32,
 }
@@ -166,6 +168,7 @@ impl Args {
             signing_key,
             signing_key_former: self.signing_key_former.filter(|key| !key.is_empty()).map(String::into_bytes),
             max_in_flight: self.max_in_flight,
+            max_in_flight_bytes: self.max_in_flight_bytes,
             max_connections: self.max_connections,
         })
     }

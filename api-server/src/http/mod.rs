@@ -7,10 +7,10 @@ pub mod idempotency;
 pub mod limits;
 pub mod query;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
-    body::Bytes,
+    body::{Bytes, HttpBody},
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, StatusCode, header, request::Parts},
     response::IntoResponse,
@@ -25,13 +25,18 @@ use utoipa::{
 };
 
 use crate::{
+    App,
     error::ApiError,
     form::Form,
     id::{self, TaskId},
+    server::current,
 };
 
 /// The most bytes that a body may have.
 pub const MAX_BODY: usize = 1 << 20;
+
+/// How many times its size a body takes in memory: as it came, as JSON, as what it says, and as it goes to the store.
+const BODY_COST: usize = 6;
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,14 +50,17 @@ pub struct JsonBody {
     pub bytes: Bytes,
 }
 
-impl<S: Send + Sync> FromRequest<S> for JsonBody {
+impl FromRequest<Arc<App>> for JsonBody {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
         if content_type(request.headers()) != ContentType::Json {
             return Err(ApiError::UnsupportedMediaType);
         }
-        let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state));
+        let most = request.body().size_hint().upper().and_then(|most| usize::try_from(most).ok());
+        let most = most.unwrap_or(MAX_BODY).min(MAX_BODY);
+        let mut held = app.memory.hold(current::user(), BODY_COST * most).await?;
+        let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, app));
         let bytes = read.await.map_err(|_| ApiError::RequestTimeout)?.map_err(|rejection| {
             if rejection.into_response().status() == StatusCode::PAYLOAD_TOO_LARGE {
                 ApiError::TooLarge
@@ -60,6 +68,8 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
                 ApiError::BadRequest("the body broke off".into())
             }
         })?;
+        held.shrink(BODY_COST * bytes.len());
+        current::keep(held);
         let body = serde_json::from_slice(&bytes)
             .map_err(|error| ApiError::BadRequest(format!("the body is not JSON: {error}").into()))?;
         Ok(Self { form: Form::body(body)?, bytes })

@@ -30,7 +30,7 @@ use thiserror::Error;
 use crate::{
     auth::password::NOBODY,
     config::DatabaseConfig,
-    store::{ImportedAccount, ImportedTask, Mark, Store, StoreError},
+    store::{Bound, ImportedAccount, ImportedTask, Mark, Store, StoreError},
     tasks::model::NewTask,
 };
 use digest::Digest;
@@ -44,7 +44,7 @@ use survey::Survey;
 const AT_ONCE: usize = 16;
 
 /// No user has more tasks, since a task is more than a byte.
-const ALL: usize = u32::MAX as usize;
+const ALL: Bound = Bound { tasks: u32::MAX as usize, bytes: u32::MAX as usize };
 
 /// Brings the accounts and tasks of a SQLite file into the database that `DATABASE_URL` names.
 ///
@@ -265,7 +265,7 @@ async fn read_back(store: &Store, owner: i64, id: Option<i64>) -> Result<(i64, D
     let mut digest = Digest::default();
     if let Some(id) = id {
         // No replica shows a write that was not made yet, so the primary answers.
-        for task in store.load_view(id, ALL, Some(Mark(i64::MAX))).await?.tasks {
+        for task in store.load_view(id, ALL, Some(Mark(i64::MAX))).await?.piece.tasks {
             let (created_at, updated_at) = (task.created_at, task.updated_at);
             let (title, description, status) = (task.title, task.description, task.status);
             let task = NewTask { title, description, status, priority: task.priority, due_date: task.due_date };

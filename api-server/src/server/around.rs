@@ -9,10 +9,12 @@ use std::{
 };
 
 use axum::{
+    body::{Body, Bytes, HttpBody},
     extract::{MatchedPath, Request},
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
+use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, timeout};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -22,11 +24,12 @@ use crate::{
     App,
     error::{ApiError, Cause},
     http::{headers, limits},
+    memory::Held,
     metrics::Route,
     problem,
     server::{
         compress::{Encoding, compress},
-        current::{Current, REQUEST_ID},
+        current::{self, Current, REQUEST_ID},
         exchange::Came,
     },
     trace::{self, span},
@@ -83,16 +86,18 @@ where
         Box::pin(current.scope(async move {
             let answer = async {
                 checked?;
-                answer_in_time(&app, &seen, answer).await
+                let response = answer_in_time(&app, &seen, answer).await?;
+                hold_answer(&app, &seen, response).await
             };
-            let mut response = answer.await.unwrap_or_else(IntoResponse::into_response);
+            let (mut response, held) =
+                answer.await.unwrap_or_else(|error: ApiError| (error.into_response(), Held::default()));
             problem::name_request(&mut response, &id);
             headers::complete(&mut response);
             response.headers_mut().insert(REQUEST_ID, id);
             if app.lifecycle.is_draining() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            let response = compress(response, accepted).await;
+            let response = keep_held(compress(response, accepted).await, held);
             let took = begun.elapsed();
             note_answer(&span, response.status());
             span.in_scope(|| seen.log(&response, took));
@@ -112,7 +117,51 @@ async fn answer_in_time(
     }
     match timeout(REQUEST_TIMEOUT, answer).await {
         Ok(Ok(response)) => Ok(response),
-        Err(_) => Err(ApiError::unavailable("this took too long; try again")),
+        Err(_) if seen.is_read() => Err(ApiError::unavailable("this took too long; try again")),
+        Err(_) => Err(ApiError::unavailable(
+            "this took too long: the change may or may not be there; look before you repeat it",
+        )),
+    }
+}
+
+/// Counts the memory of an answer until it is sent. What was changed is told, whatever that takes.
+async fn hold_answer(app: &App, seen: &Seen, response: Response) -> Result<(Response, Held), ApiError> {
+    current::release();
+    let bytes = response.body().size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
+    match app.memory.hold(current::user(), bytes).await {
+        Ok(held) => Ok((response, held)),
+        Err(full) if seen.is_read() => Err(full.into()),
+        Err(_) => Ok((response, Held::default())),
+    }
+}
+
+fn keep_held(response: Response, held: Held) -> Response {
+    if held.is_empty() {
+        return response;
+    }
+    response.map(|body| Body::new(HeldBody { body, _held: held }))
+}
+
+/// A body whose memory is counted until it is gone.
+struct HeldBody {
+    body: Body,
+    _held: Held,
+}
+
+impl HttpBody for HeldBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -130,6 +179,10 @@ impl Seen {
             route: Route(request.extensions().get::<MatchedPath>().cloned()),
             uri: request.uri().clone(),
         }
+    }
+
+    fn is_read(&self) -> bool {
+        matches!(self.method, "GET" | "HEAD" | "OPTIONS")
     }
 
     /// Probes come every few seconds; what they find is logged when it changes.

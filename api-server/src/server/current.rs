@@ -1,12 +1,14 @@
 //! The request that the running code works for: its id, for answers and log lines, and the trace that it belongs to.
 
 use std::sync::{
-    LazyLock,
+    Arc, LazyLock, Mutex, OnceLock, PoisonError,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use axum::http::{HeaderMap, HeaderValue};
 use tokio::task_local;
+
+use crate::memory::Held;
 
 /// The header that carries a request's id, both ways.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -21,6 +23,15 @@ task_local! {
 pub struct Current {
     request_id: HeaderValue,
     traceparent: Option<HeaderValue>,
+    work: Arc<Work>,
+}
+
+/// What goes on for a request, in whichever task.
+#[derive(Debug, Default)]
+struct Work {
+    user: OnceLock<i64>,
+    /// The memory that it takes.
+    held: Mutex<Vec<Held>>,
 }
 
 impl Current {
@@ -30,6 +41,7 @@ impl Current {
         Self {
             request_id: request_id.unwrap_or_else(new_id),
             traceparent: headers.get(TRACEPARENT).filter(|parent| is_traceparent(parent.as_bytes())).cloned(),
+            work: Arc::default(),
         }
     }
 
@@ -61,6 +73,12 @@ impl Current {
     }
 }
 
+impl Work {
+    fn held(&self) -> std::sync::MutexGuard<'_, Vec<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The id of the request at hand, if there is one.
 pub fn request_id() -> Option<HeaderValue> {
     CURRENT.try_with(|current| current.request_id.clone()).ok()
@@ -69,6 +87,29 @@ pub fn request_id() -> Option<HeaderValue> {
 /// The W3C `traceparent` that came with the request at hand, if one did.
 pub fn traceparent() -> Option<HeaderValue> {
     CURRENT.try_with(|current| current.traceparent.clone()).ok().flatten()
+}
+
+/// Says whose request is at hand.
+pub fn is_of(user_id: i64) {
+    // Known already: the same one.
+    let _ = CURRENT.try_with(|current| current.work.user.set(user_id));
+}
+
+/// Whose request is at hand, if that is known.
+pub fn user() -> Option<i64> {
+    CURRENT.try_with(|current| current.work.user.get().copied()).ok().flatten()
+}
+
+/// Counts memory until all that goes on for the request at hand has ended.
+pub fn keep(held: Held) {
+    if !held.is_empty() {
+        let _ = CURRENT.try_with(|current| current.work.held().push(held));
+    }
+}
+
+/// The answer to the request at hand is there: it needs nothing else any more.
+pub fn release() {
+    let _ = CURRENT.try_with(|current| current.work.held().clear());
 }
 
 /// A new id: what it begins with is this process's alone, and the rest counts.

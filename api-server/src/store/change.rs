@@ -51,6 +51,8 @@ pub enum Outcome {
     Created(#[serde(with = "WholeTask")] Task),
     /// The task as it is now.
     Updated(#[serde(with = "WholeTask")] Task),
+    /// The task has changed. How it is now is not told: those told of the same request have come to [`super::PIECE_BYTES`].
+    Changed(TaskId, Version),
     /// It is gone.
     Deleted(TaskId),
     /// There is no such task, or it is not this user's.
@@ -133,7 +135,12 @@ mod tests {
             due_date: Some(at),
         };
         let id = TaskId::new(task.id).unwrap();
-        let outcomes = [Outcome::Created(task.clone()), Outcome::Updated(task), Outcome::Deleted(id)];
+        let outcomes = [
+            Outcome::Created(task.clone()),
+            Outcome::Updated(task),
+            Outcome::Deleted(id),
+            Outcome::Changed(id, Version(3)),
+        ];
         for outcome in outcomes.into_iter().chain([Outcome::NotFound, Outcome::Conflict]) {
             let text = serde_json::to_string(&outcome).unwrap();
             assert_eq!(serde_json::from_str::<Outcome>(&text).unwrap(), outcome, "{text}");

@@ -22,6 +22,7 @@ use crate::{
     auth::model::{Email, User},
     config::{DatabaseConfig, SqliteConfig},
     id::TaskId,
+    memory::Full,
     tasks::{
         cursor::Position,
         model::{Filter, Task},
@@ -43,9 +44,12 @@ pub enum StoreError {
     /// The user has as many tasks as they may. Nothing was changed.
     #[error("the user has as many tasks as they may")]
     QuotaExceeded,
-    /// More writes wait than it will get to in time. Nothing was changed.
-    #[error("too many writes wait for the database")]
+    /// More waits than it will get to in time, or than there is memory for. Nothing was changed.
+    #[error("too much waits for the database")]
     Overloaded,
+    /// The user has as much under way as they may. Nothing was changed.
+    #[error("the user has as much under way as they may")]
+    TooMuchAtOnce,
     /// It does not answer, and nothing was changed.
     #[error("{0}")]
     Unavailable(String),
@@ -57,10 +61,19 @@ pub enum StoreError {
     Broken(String),
 }
 
+impl From<Full> for StoreError {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::All => Self::Overloaded,
+            Full::User => Self::TooMuchAtOnce,
+        }
+    }
+}
+
 impl StoreError {
     /// Whether it is for the store to answer for, and not for what was asked of it.
     fn is_failure(&self) -> bool {
-        !matches!(self, Self::EmailTaken | Self::KeyReused | Self::QuotaExceeded)
+        !matches!(self, Self::EmailTaken | Self::KeyReused | Self::QuotaExceeded | Self::TooMuchAtOnce)
     }
 }
 
@@ -115,13 +128,32 @@ pub struct SearchRequest {
     pub limit: i64,
 }
 
+/// How large a piece may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound {
+    /// How many tasks at most.
+    pub tasks: usize,
+    /// How many bytes of titles and descriptions are in it, before its last task.
+    pub bytes: usize,
+}
+
+/// How many bytes of titles and descriptions are in a piece of a list, before its last task.
+pub const PIECE_BYTES: usize = 1 << 20;
+
+/// A piece of a user's tasks.
+#[derive(Clone, Debug, Default)]
+pub struct Piece {
+    /// Newest first: as many as were asked for, or as come to [`PIECE_BYTES`].
+    pub tasks: Vec<Task>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
 /// A user's tasks at one moment.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// Newest first.
-    pub tasks: Vec<Task>,
-    /// Whether these are all of them.
-    pub complete: bool,
+    /// Newest first, if these are all.
+    pub piece: Piece,
     /// It shows every write of the user's up to this one.
     pub version: Mark,
 }
@@ -281,12 +313,7 @@ impl Store {
     }
 
     /// Some of a user's tasks.
-    pub async fn list_tasks(
-        &self,
-        user_id: i64,
-        list: &ListRequest,
-        wrote: Option<Mark>,
-    ) -> Result<Vec<Task>, StoreError> {
+    pub async fn list_tasks(&self, user_id: i64, list: &ListRequest, wrote: Option<Mark>) -> Result<Piece, StoreError> {
         on!(self, "list", store => store.list_tasks(user_id, list, wrote)).await
     }
 
@@ -301,7 +328,7 @@ impl Store {
         user_id: i64,
         search: &SearchRequest,
         wrote: Option<Mark>,
-    ) -> Result<Vec<Task>, StoreError> {
+    ) -> Result<Piece, StoreError> {
         on!(self, "search", store => store.search_tasks(user_id, search, wrote)).await
     }
 
@@ -320,9 +347,9 @@ impl Store {
         on!(self, "knows_key", store => store.knows_key(user_id, key)).await
     }
 
-    /// The newest of a user's tasks, at most `most` of them, at one moment.
-    pub async fn load_view(&self, user_id: i64, most: usize, wrote: Option<Mark>) -> Result<View, StoreError> {
-        on!(self, "load_view", store => store.load_view(user_id, most, wrote)).await
+    /// The newest of a user's tasks at one moment, as many as `bound` allows.
+    pub async fn load_view(&self, user_id: i64, bound: Bound, wrote: Option<Mark>) -> Result<View, StoreError> {
+        on!(self, "load_view", store => store.load_view(user_id, bound, wrote)).await
     }
 
     /// The accounts that were imported from `source`: their ids here by their ids there.

@@ -133,6 +133,11 @@ pub struct Task {
 }
 
 impl Task {
+    /// How many bytes its title and description have.
+    pub fn text_bytes(&self) -> usize {
+        self.title.len() + self.description.as_ref().map_or(0, String::len)
+    }
+
     /// Where it stands in a list.
     pub fn position(&self) -> Position {
         Position { created_at: self.created_at, id: self.id }

@@ -11,7 +11,11 @@ use tracing::Span;
 
 use crate::{
     id::TaskId,
-    store::{Idempotency, ListRequest, Operation, Outcome, SearchRequest, Store, StoreError, Written},
+    memory::Memory,
+    server::current,
+    store::{
+        Idempotency, ListRequest, Operation, Outcome, PIECE_BYTES, Piece, SearchRequest, Store, StoreError, Written,
+    },
     tasks::{
         cursor::Position,
         model::Version,
@@ -21,6 +25,9 @@ use crate::{
     },
     trace::{span, traced},
 };
+
+/// How many times the bytes of its texts a piece takes in memory: as it comes, as tasks, as JSON, and as an answer.
+const PIECE_COST: usize = 4;
 
 /// A page of tasks: `{"items": […], "next_cursor": …}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,12 +53,19 @@ pub struct Tasks {
     store: Arc<Store>,
     views: Arc<Views>,
     quota: Quota,
+    memory: Memory,
 }
 
 impl Tasks {
-    /// Tasks in `store`, seen through `views` of it, as many a user as `quota` allows.
-    pub fn new(store: Arc<Store>, views: Arc<Views>, quota: Quota) -> Self {
-        Self { store, views, quota }
+    /// Tasks in `store`, seen through `views` of it, as many a user as `quota` allows. What many of them take at once is `memory`'s.
+    pub fn new(store: Arc<Store>, views: Arc<Views>, quota: Quota, memory: Memory) -> Self {
+        Self { store, views, quota, memory }
+    }
+
+    /// Room for as many tasks as come together.
+    async fn hold_piece(&self, user_id: i64) -> Result<(), StoreError> {
+        current::keep(self.memory.hold(Some(user_id), PIECE_COST * PIECE_BYTES).await?);
+        Ok(())
     }
 
     /// A piece of a user's tasks, newest first. `seal` makes the cursor of what follows it.
@@ -62,13 +76,19 @@ impl Tasks {
         seal: impl Fn(Position) -> String,
     ) -> Result<Page, StoreError> {
         let ListRequest { filter, after, limit } = *request;
-        if let Some(page) = self.views.read(user_id, |view| page(view.list(filter, after), limit, &seal)).await? {
+        let limit = usize::try_from(limit).unwrap_or_default();
+        let shown = self.views.read(user_id, |view| {
+            let mut shown: Vec<&Entry> = view.list(filter, after).take(limit + 1).collect();
+            let more = shown.len() > limit;
+            shown.truncate(limit);
+            page(&shown, more, &seal)
+        });
+        if let Some(page) = shown.await? {
             return Ok(page);
         }
-        // One more than asked for tells whether there is another page.
-        let request = ListRequest { limit: limit + 1, ..*request };
-        let found = self.store.list_tasks(user_id, &request, self.views.wrote(user_id).await).await?;
-        Ok(page(entries(&found)?.iter(), limit, seal))
+        self.hold_piece(user_id).await?;
+        let found = self.store.list_tasks(user_id, request, self.views.wrote(user_id).await).await?;
+        page_of(found, seal)
     }
 
     /// A piece of what a search finds, newest first. `seal` makes the cursor of what follows it.
@@ -78,10 +98,9 @@ impl Tasks {
         request: &SearchRequest,
         seal: impl Fn(Position) -> String,
     ) -> Result<Page, StoreError> {
-        let limit = request.limit;
         let known = self.views.read(user_id, |view| {
             let changes = view.changes();
-            view.searched(request).map(|found| page(found.into_iter(), limit, &seal)).ok_or(changes)
+            view.searched(request).map(|(found, more)| page(&found, more, &seal)).ok_or(changes)
         });
         let known = known.await?;
         if let Some(Ok(page)) = known {
@@ -92,13 +111,12 @@ impl Tasks {
             Some(mark) => Some(mark),
             None => self.views.wrote(user_id).await,
         };
-        let more = SearchRequest { limit: limit + 1, ..request.clone() };
-        let found = self.store.search_tasks(user_id, &more, wrote).await?;
-        let found = entries(&found)?;
+        self.hold_piece(user_id).await?;
+        let found = self.store.search_tasks(user_id, request, wrote).await?;
         if let Some(Err(changes)) = known {
             self.views.remember_search(user_id, request, &found, changes);
         }
-        Ok(page(found.iter(), limit, seal))
+        page_of(found, seal)
     }
 
     /// A task, if it is this user's.
@@ -137,6 +155,9 @@ impl Tasks {
         {
             return Err(StoreError::QuotaExceeded);
         }
+        if operations.len() > 1 {
+            self.hold_piece(user_id).await?;
+        }
         let span = span_of(&operations);
         traced(span, self.views.write(user_id, operations, idempotency)).await
     }
@@ -162,21 +183,18 @@ fn span_of(operations: &[Operation]) -> Span {
     }
 }
 
-fn entries(tasks: &[crate::tasks::model::Task]) -> Result<Vec<Entry>, StoreError> {
-    tasks.iter().map(Entry::new).collect()
-}
-
 fn task(entry: &Entry) -> TaskBody {
     TaskBody { body: Bytes::copy_from_slice(entry.json().as_bytes()), version: entry.version }
 }
 
-/// The first `limit` tasks of `entries`, and a cursor if there are more.
-fn page<'a>(entries: impl Iterator<Item = &'a Entry>, limit: i64, seal: impl Fn(Position) -> String) -> Page {
-    let limit = usize::try_from(limit).unwrap_or_default();
-    let mut shown: Vec<&Entry> = entries.take(limit + 1).collect();
-    let more = shown.len() > limit;
-    shown.truncate(limit);
+/// What the store has found. Each task goes as soon as it is written.
+fn page_of(found: Piece, seal: impl Fn(Position) -> String) -> Result<Page, StoreError> {
+    let entries = found.tasks.into_iter().map(|task| Entry::new(&task)).collect::<Result<Vec<_>, _>>()?;
+    Ok(page(&entries.iter().collect::<Vec<_>>(), found.more, seal))
+}
 
+/// These tasks, and a cursor if there are more.
+fn page(shown: &[&Entry], more: bool, seal: impl Fn(Position) -> String) -> Page {
     let mut tag = DefaultHasher::new();
     let json: usize = shown.iter().map(|entry| entry.json().len() + 1).sum();
     let mut body = String::with_capacity(json + 100);

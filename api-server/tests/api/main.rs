@@ -31,6 +31,7 @@ mod conditions;
 mod documents;
 mod idempotency;
 mod lists;
+mod memory;
 mod process;
 mod quotas;
 mod refusals;

@@ -248,6 +248,13 @@ impl Api {
         .await;
     }
 
+    /// The most memory that it has taken so far, in bytes.
+    pub(crate) fn peak_memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().expect("it runs"))).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+    }
+
     /// Everything it logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")

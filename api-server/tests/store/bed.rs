@@ -119,7 +119,7 @@ impl Bed {
 
     pub(crate) async fn list(&self, user_id: i64) -> Vec<Task> {
         let all = ListRequest { filter: Filter::default(), after: None, limit: 1000 };
-        self.store.list_tasks(user_id, &all, self.wrote(user_id)).await.unwrap()
+        self.store.list_tasks(user_id, &all, self.wrote(user_id)).await.unwrap().tasks
     }
 }
 

@@ -9,6 +9,7 @@ use api_server::{
 use futures::future::join_all;
 
 use crate::{
+    WHOLE,
     bed::{Bed, create, id, idempotency, options, retitle},
     common::Services,
 };
@@ -69,7 +70,7 @@ async fn who_can_not_be_written_fails_alone() {
         }
     }
     let last = written.iter().flatten().filter_map(|written| written.mark).max();
-    assert_eq!(bed.store.load_view(user, 500, last).await.unwrap().tasks.len(), 57, "once each");
+    assert_eq!(bed.store.load_view(user, WHOLE, last).await.unwrap().piece.tasks.len(), 57, "once each");
 }
 
 #[tokio::test]

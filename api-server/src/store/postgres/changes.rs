@@ -1,29 +1,50 @@
 //! Writes of tasks: the arrays that `apply_operations` takes (see migration 8), and the rows that it returns.
 
-use std::iter;
+use std::{iter, sync::LazyLock};
 
 use jiff::Timestamp;
 use tokio_postgres::{Row, types::ToSql};
 
 use super::{
     Postgres, Repeatable,
-    rows::{column, no_row, read_task},
+    rows::{TASK_WITHOUT_TEXT, column, no_row, read_task},
 };
 use crate::{
     form::Change,
     id::TaskId,
-    store::{Idempotency, Mark, Operation, Outcome, StoreError, Written},
+    store::{Idempotency, Mark, Operation, Outcome, PIECE_BYTES, StoreError, Written},
     tasks::model::{NewTask, Priority, Status, TaskPatch, Version},
 };
 
 /// Calls `apply_operations` with [`Columns::params`].
-pub(super) const APPLY: &str =
-    "SELECT false AS replayed, o.* FROM apply_operations($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS o
-    ORDER BY o.operation";
+pub(super) static APPLY: LazyLock<String> = LazyLock::new(|| {
+    told(
+        "SELECT false AS replayed, ($14::integer[])[o.operation] AS request, o.*
+        FROM apply_operations($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS o",
+    )
+});
 /// Calls `apply_once` with [`Columns::params`], and the user, key and fingerprint after them.
-const APPLY_ONCE: &str = "SELECT o.replayed, (o.done).* FROM apply_once(
-    $14, $15, $16, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS o
-    ORDER BY (o.done).operation";
+static APPLY_ONCE: LazyLock<String> = LazyLock::new(|| {
+    told(
+        "SELECT o.replayed, ($14::integer[])[(o.done).operation] AS request, (o.done).*
+        FROM apply_once($15, $16, $17, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS o",
+    )
+});
+
+/// What was `done`, in the order of the operations. Of a request with several, as many updates are told whole as [`PIECE_BYTES`] allows.
+fn told(done: &str) -> String {
+    format!(
+        "SELECT replayed, outcome, {TASK_WITHOUT_TEXT}, CASE WHEN is_told THEN description END AS description, is_told, mark
+         FROM (
+            SELECT *, outcome <> 'updated' OR count(*) OVER (PARTITION BY request) = 1 OR coalesce(sum(
+                octet_length(title) + coalesce(octet_length(description), 0)
+            ) FILTER (WHERE outcome = 'updated') OVER (
+                PARTITION BY request ORDER BY operation ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+            ), 0) < {PIECE_BYTES} AS is_told
+            FROM ({done}) AS done
+         ) AS measured ORDER BY operation"
+    )
+}
 
 /// What became of a request.
 pub(super) type Applied = Written<Vec<Outcome>>;
@@ -46,7 +67,7 @@ impl Postgres {
         let mut params = columns.params(&events);
         params.extend([&user_id as Param<'_>, &key, &fingerprint]);
         // Once is what it is about.
-        let rows = self.writer.write(Repeatable::Yes, APPLY_ONCE, &params).await?;
+        let rows = self.writer.write(Repeatable::Yes, &APPLY_ONCE, &params).await?;
         read(&rows, operations.len())
     }
 }
@@ -81,6 +102,8 @@ pub(super) struct Asked<'a> {
 /// Operations as `apply_operations` takes them.
 #[derive(Debug, Default)]
 pub(super) struct Columns<'a> {
+    /// Which operations came together.
+    requests: Vec<i32>,
     user_ids: Vec<i64>,
     kinds: Vec<&'static str>,
     ids: Vec<Option<i64>>,
@@ -99,8 +122,9 @@ impl<'a> Columns<'a> {
     /// The operations of requests.
     pub(super) fn of(requests: impl Iterator<Item = Asked<'a>>) -> Self {
         let mut columns = Self::default();
-        for Asked { user_id, operations, traceparent } in requests {
+        for (request, Asked { user_id, operations, traceparent }) in (0..).zip(requests) {
             for operation in operations {
+                columns.requests.push(request);
                 columns.user_ids.push(user_id);
                 columns.traceparents.push(traceparent);
                 columns.push(operation);
@@ -109,7 +133,7 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    /// $1 to $13.
+    /// $1 to $14.
     pub(super) fn params<'b>(&'b self, events: &'b bool) -> Vec<Param<'b>> {
         vec![
             events,
@@ -125,6 +149,7 @@ impl<'a> Columns<'a> {
             &self.sets_due_dates,
             &self.due_dates,
             &self.traceparents,
+            &self.requests,
         ]
     }
 
@@ -182,15 +207,18 @@ fn set<T>(change: &Change<T>) -> Option<&T> {
     }
 }
 
+fn read_id(row: &Row) -> Result<TaskId, StoreError> {
+    let id: i64 = column(row, "id")?;
+    TaskId::new(id).ok_or_else(|| StoreError::Broken(format!("the id {id} of a task")))
+}
+
 fn read_outcome(row: &Row) -> Result<(Outcome, Option<Mark>), StoreError> {
     let mark = column::<Option<i64>>(row, "mark")?.map(Mark);
     let outcome = match column(row, "outcome")? {
         "created" => Outcome::Created(read_task(row)?),
-        "updated" => Outcome::Updated(read_task(row)?),
-        "deleted" => {
-            let id: i64 = column(row, "id")?;
-            Outcome::Deleted(TaskId::new(id).ok_or_else(|| StoreError::Broken(format!("the id {id} of a task")))?)
-        }
+        "updated" if column(row, "is_told")? => Outcome::Updated(read_task(row)?),
+        "updated" => Outcome::Changed(read_id(row)?, Version(column(row, "version")?)),
+        "deleted" => Outcome::Deleted(read_id(row)?),
         "not_found" => Outcome::NotFound,
         "conflict" => Outcome::Conflict,
         "key_reused" => return Err(StoreError::KeyReused),

@@ -1,12 +1,14 @@
 //! Reads of tasks.
 
+use tokio_postgres::Row;
+
 use super::{
     Postgres,
-    rows::{TASK, column, no_row, read_priority, read_status, read_task},
+    rows::{TASK, TASK_WITHOUT_TEXT, column, no_row, read_priority, read_status, read_task},
 };
 use crate::{
     id::TaskId,
-    store::{IdempotencyKey, ListRequest, Mark, SearchRequest, StoreError, View},
+    store::{Bound, IdempotencyKey, ListRequest, Mark, PIECE_BYTES, Piece, SearchRequest, StoreError, View},
     tasks::{
         cursor::Position,
         model::{Priority, Task},
@@ -22,10 +24,11 @@ impl Postgres {
         user_id: i64,
         list: &ListRequest,
         wrote: Option<Mark>,
-    ) -> Result<Vec<Task>, StoreError> {
+    ) -> Result<Piece, StoreError> {
         let ListRequest { filter, after, limit } = list;
         let priority = filter.priority.map(Priority::as_str);
-        let mut page = Page::new(&user_id, limit);
+        let limit = limit + 1;
+        let mut page = Page::new(&user_id, &limit);
         if let Some(status) = filter.status {
             // A constant, so that the planner sees which of them the partial index holds.
             page.conditions.push(format!("status = '{}'", status.as_str()));
@@ -45,10 +48,10 @@ impl Postgres {
         user_id: i64,
         search: &SearchRequest,
         wrote: Option<Mark>,
-    ) -> Result<Vec<Task>, StoreError> {
+    ) -> Result<Piece, StoreError> {
         let SearchRequest { query, after, limit } = search;
-        let text = query.to_string();
-        let mut page = Page::new(&user_id, limit);
+        let (text, limit) = (query.to_string(), limit + 1);
+        let mut page = Page::new(&user_id, &limit);
         let place = page.param(&text);
         page.conditions.push(format!("search @@ websearch_to_tsquery('english', ${place})"));
         if let Some(position) = after {
@@ -57,12 +60,15 @@ impl Postgres {
         self.page(&page, wrote).await
     }
 
-    async fn page(&self, page: &Page<'_>, wrote: Option<Mark>) -> Result<Vec<Task>, StoreError> {
+    async fn page(&self, page: &Page<'_>, wrote: Option<Mark>) -> Result<Piece, StoreError> {
         let conditions = page.conditions.join(" AND ");
         let sql = |fresh: &str| {
-            format!("SELECT {TASK} FROM tasks WHERE {conditions}{fresh} ORDER BY created_at DESC, id DESC LIMIT $2")
+            let found = format!(
+                "SELECT {TASK} FROM tasks WHERE {conditions}{fresh} ORDER BY created_at DESC, id DESC LIMIT $2"
+            );
+            format!("{} ORDER BY created_at DESC, id DESC", fitting(&found, PIECE_BYTES))
         };
-        self.read(&sql, &page.params, wrote).await?.iter().map(read_task).collect()
+        read_piece(&self.read(&sql, &page.params, wrote).await?)
     }
 
     pub(super) async fn task(&self, user_id: i64, id: TaskId, wrote: Option<Mark>) -> Result<Option<Task>, StoreError> {
@@ -100,34 +106,54 @@ impl Postgres {
         Ok(!self.read_primary(sql, &[&user_id, &key.as_str()]).await?.is_empty())
     }
 
-    pub(super) async fn load_view(&self, user_id: i64, most: usize, wrote: Option<Mark>) -> Result<View, StoreError> {
-        // One more than asked for tells whether these are all.
-        let limit = i64::try_from(most).unwrap_or(i64::MAX - 1) + 1;
+    pub(super) async fn load_view(&self, user_id: i64, bound: Bound, wrote: Option<Mark>) -> Result<View, StoreError> {
+        let limit = i64::try_from(bound.tasks).unwrap_or(i64::MAX - 1) + 1;
+        let found = format!("SELECT {TASK} FROM tasks WHERE user_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2");
         // Everything below xmin is over, so it is seen. There is a row also where there is no task.
         let sql = |fresh: &str| {
             format!(
                 "SELECT seen, t.*
                  FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1 AS seen) AS snapshot
-                 LEFT JOIN (
-                    SELECT {TASK} FROM tasks WHERE user_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2
-                 ) AS t ON true
-                 WHERE true{fresh} ORDER BY t.created_at DESC, t.id DESC"
+                 LEFT JOIN ({}) AS t ON true
+                 WHERE true{fresh} ORDER BY t.created_at DESC, t.id DESC",
+                fitting(&found, bound.bytes)
             )
         };
         let rows = self.read(&sql, &[&user_id, &limit], wrote).await?;
-        let seen = Mark(column(rows.first().ok_or_else(no_row)?, "seen")?);
-        let mut tasks = Vec::with_capacity(rows.len());
-        for row in &rows {
-            if column::<Option<i64>>(row, "id")?.is_some() {
-                tasks.push(read_task(row)?);
-            }
-        }
-        let complete = tasks.len() <= most;
-        tasks.truncate(most);
+        let first = rows.first().ok_or_else(no_row)?;
+        let seen = Mark(column(first, "seen")?);
+        let has_tasks = column::<Option<i64>>(first, "id")?.is_some();
+        let piece = if has_tasks { read_piece(&rows)? } else { Piece::default() };
         // The primary shows `wrote` also where a longer transaction holds xmin back. It is not the version all the same: another instance may
         // write for this user under a lesser mark, and not have committed yet.
-        Ok(View { tasks, complete, version: seen })
+        Ok(View { piece, version: seen })
     }
+}
+
+/// The tasks of the statement `found`, each with whether it belongs to a piece of so many bytes: the last one, which only tells that there are
+/// more than asked for, does not. The descriptions of those that don't are neither read from the disk nor sent.
+fn fitting(found: &str, bytes: usize) -> String {
+    format!(
+        "SELECT {TASK_WITHOUT_TEXT}, CASE WHEN fits THEN description END AS description, fits
+         FROM (
+            SELECT *, row_number() OVER pieces < $2 AND coalesce(sum(
+                octet_length(title) + coalesce(octet_length(description), 0)
+            ) OVER (pieces ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) < {bytes} AS fits
+            FROM ({found}) AS found WINDOW pieces AS (ORDER BY created_at DESC, id DESC)
+         ) AS measured"
+    )
+}
+
+/// Reads the rows of [`fitting`].
+fn read_piece(rows: &[Row]) -> Result<Piece, StoreError> {
+    let mut tasks = Vec::with_capacity(rows.len());
+    for row in rows {
+        if !column::<bool>(row, "fits")? {
+            return Ok(Piece { tasks, more: true });
+        }
+        tasks.push(read_task(row)?);
+    }
+    Ok(Piece { tasks, more: false })
 }
 
 /// A statement that reads a page of a user's tasks, as it grows.

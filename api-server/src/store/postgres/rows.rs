@@ -14,6 +14,9 @@ pub(super) const USER: &str = "id, email, name, created_at";
 /// What [`read_task`] reads.
 pub(super) const TASK: &str =
     "id, user_id, version, title, description, status, priority, created_at, updated_at, due_date";
+/// The same without its description.
+pub(super) const TASK_WITHOUT_TEXT: &str =
+    "id, user_id, version, title, status, priority, created_at, updated_at, due_date";
 
 pub(super) fn read_user(row: &Row) -> Result<User, StoreError> {
     Ok(User {

@@ -13,8 +13,8 @@ use crate::{
     auth::model::User,
     id::TaskId,
     store::{
-        Idempotency, IdempotencyKey, ImportedAccount, ImportedTask, ListRequest, Mark, NewUser, Operation, Outcome,
-        PostgresOptions, SearchRequest, StoreError, StoreMetrics, View, Written,
+        Bound, Idempotency, IdempotencyKey, ImportedAccount, ImportedTask, ListRequest, Mark, NewUser, Operation,
+        Outcome, Piece, PostgresOptions, SearchRequest, StoreError, StoreMetrics, View, Written,
     },
     tasks::{model::Task, summary::Summary},
 };
@@ -105,7 +105,7 @@ impl Shards {
         user_id: i64,
         list: &ListRequest,
         wrote: Option<Mark>,
-    ) -> Result<Vec<Task>, StoreError> {
+    ) -> Result<Piece, StoreError> {
         self.of_user(user_id).list_tasks(user_id, list, wrote).await
     }
 
@@ -114,7 +114,7 @@ impl Shards {
         user_id: i64,
         search: &SearchRequest,
         wrote: Option<Mark>,
-    ) -> Result<Vec<Task>, StoreError> {
+    ) -> Result<Piece, StoreError> {
         self.of_user(user_id).search_tasks(user_id, search, wrote).await
     }
 
@@ -142,10 +142,10 @@ impl Shards {
     pub(in crate::store) async fn load_view(
         &self,
         user_id: i64,
-        most: usize,
+        bound: Bound,
         wrote: Option<Mark>,
     ) -> Result<View, StoreError> {
-        self.of_user(user_id).load_view(user_id, most, wrote).await
+        self.of_user(user_id).load_view(user_id, bound, wrote).await
     }
 
     pub(in crate::store) async fn imported_accounts(&self, source: &str) -> Result<HashMap<i64, i64>, StoreError> {

@@ -214,7 +214,7 @@ impl Writer {
             traceparent: traceparent.as_deref(),
         }));
         let repeatable = repeatable(group.iter().flat_map(|request| &request.operations));
-        self.write_until(deadline, repeatable, changes::APPLY, &columns.params(&self.events)).await
+        self.write_until(deadline, repeatable, &changes::APPLY, &columns.params(&self.events)).await
     }
 
     /// After a group failed: its members that may well succeed alone, one by one.

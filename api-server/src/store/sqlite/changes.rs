@@ -15,7 +15,7 @@ use super::{
 use crate::{
     form::Change,
     id::TaskId,
-    store::{Idempotency, Operation, Outcome, StoreError},
+    store::{Idempotency, Operation, Outcome, PIECE_BYTES, StoreError},
     tasks::model::{NewTask, Priority, Status, TaskPatch, Version},
 };
 
@@ -73,12 +73,24 @@ pub(super) fn apply(
         return Ok(Applied { outcomes, replayed: true, changed: false });
     }
     let mut changed = false;
-    let mut outcomes = Vec::with_capacity(operations.len());
+    let alone = operations.len() == 1;
+    let (mut outcomes, mut told) = (Vec::with_capacity(operations.len()), 0);
     for operation in operations {
+        let updated = match &operation {
+            Operation::Update { id, .. } => Some(*id),
+            Operation::Create(_) | Operation::Delete { .. } => None,
+        };
         let empty = matches!(&operation, Operation::Update { patch, .. } if patch.is_empty());
         let outcome = apply_one(connection, ids, user_id, operation)?;
         changed |= !empty && !matches!(outcome, Outcome::NotFound | Outcome::Conflict);
-        outcomes.push(outcome);
+        outcomes.push(match (outcome, updated) {
+            (Outcome::Updated(task), Some(id)) if !alone && told >= PIECE_BYTES => Outcome::Changed(id, task.version),
+            (Outcome::Updated(task), _) => {
+                told += task.text_bytes();
+                Outcome::Updated(task)
+            }
+            (other, _) => other,
+        });
     }
     if let Some(idempotency) = idempotency {
         remember(connection, user_id, idempotency, &outcomes)?;

@@ -16,8 +16,8 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
 
 use super::{
-    Idempotency, IdempotencyKey, ImportedAccount, ImportedTask, ListRequest, Mark, NewUser, Operation, Outcome,
-    SearchRequest, StoreError, View, Written,
+    Bound, Idempotency, IdempotencyKey, ImportedAccount, ImportedTask, ListRequest, Mark, NewUser, Operation, Outcome,
+    Piece, SearchRequest, StoreError, View, Written,
 };
 use crate::{
     auth::model::User,
@@ -139,7 +139,7 @@ impl Sqlite {
         user_id: i64,
         list: &ListRequest,
         _: Option<Mark>,
-    ) -> Result<Vec<Task>, StoreError> {
+    ) -> Result<Piece, StoreError> {
         let list = *list;
         self.read(move |connection| tasks::list(connection, user_id, &list)).await
     }
@@ -153,7 +153,7 @@ impl Sqlite {
         user_id: i64,
         search: &SearchRequest,
         _: Option<Mark>,
-    ) -> Result<Vec<Task>, StoreError> {
+    ) -> Result<Piece, StoreError> {
         let search = search.clone();
         self.read(move |connection| tasks::search(connection, user_id, &search)).await
     }
@@ -172,8 +172,8 @@ impl Sqlite {
         self.read(move |connection| connection.prepare_cached(sql)?.exists((user_id, key))).await
     }
 
-    pub(super) async fn load_view(&self, user_id: i64, most: usize, _: Option<Mark>) -> Result<View, StoreError> {
-        self.readers.run(move |snapshot: &Snapshot<'_>| tasks::view(snapshot, user_id, most)).await
+    pub(super) async fn load_view(&self, user_id: i64, bound: Bound, _: Option<Mark>) -> Result<View, StoreError> {
+        self.readers.run(move |snapshot: &Snapshot<'_>| tasks::view(snapshot, user_id, bound)).await
     }
 
     pub(super) async fn imported_accounts(&self, source: &str) -> Result<HashMap<i64, i64>, StoreError> {

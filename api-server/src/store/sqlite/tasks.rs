@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     id::TaskId,
-    store::{ListRequest, SearchRequest, View},
+    store::{Bound, ListRequest, PIECE_BYTES, Piece, SearchRequest, View},
     tasks::{
         cursor::Position,
         model::{Priority, Status, Task},
@@ -31,8 +31,10 @@ macro_rules! list_sql {
     };
 }
 
-pub(super) fn list(connection: &Connection, user_id: i64, list: &ListRequest) -> rusqlite::Result<Vec<Task>> {
+pub(super) fn list(connection: &Connection, user_id: i64, list: &ListRequest) -> rusqlite::Result<Piece> {
     let ListRequest { filter, after, limit } = *list;
+    let bound = piece_of(limit);
+    let limit = limit + 1;
     let (status, priority) = (filter.status.map(Status::as_str), filter.priority.map(Priority::as_str));
     let sql = match (status.is_some(), priority.is_some(), after.is_some()) {
         (false, false, false) => list_sql!(),
@@ -50,7 +52,7 @@ pub(super) fn list(connection: &Connection, user_id: i64, list: &ListRequest) ->
     params.extend(priority.as_ref().map(|priority| (":priority", priority as &dyn ToSql)));
     params.extend(at.as_ref().map(|at| (":at", at as &dyn ToSql)));
     params.extend(id.as_ref().map(|id| (":id", id as &dyn ToSql)));
-    tasks(connection, sql, params.as_slice())
+    piece(connection, sql, params.as_slice(), bound)
 }
 
 /// The statement of a search. CROSS JOIN: the matches come first, and their tasks are looked up. The other way round, each of the user's tasks
@@ -63,13 +65,14 @@ macro_rules! search_sql {
     };
 }
 
-pub(super) fn search(connection: &Connection, user_id: i64, search: &SearchRequest) -> rusqlite::Result<Vec<Task>> {
+pub(super) fn search(connection: &Connection, user_id: i64, search: &SearchRequest) -> rusqlite::Result<Piece> {
     let expression = expression(user_id, &search.query);
+    let (bound, limit) = (piece_of(search.limit), search.limit + 1);
     match search.after {
-        None => tasks(connection, search_sql!(), (expression, user_id, search.limit)),
+        None => piece(connection, search_sql!(), (expression, user_id, limit), bound),
         Some(Position { created_at, id }) => {
             let sql = search_sql!("(created_at, id) < (?4, ?5)");
-            tasks(connection, sql, (expression, user_id, search.limit, Micros(created_at), id))
+            piece(connection, sql, (expression, user_id, limit, Micros(created_at), id), bound)
         }
     }
 }
@@ -102,17 +105,31 @@ pub(super) fn count(connection: &Connection, user_id: i64) -> rusqlite::Result<u
     connection.prepare_cached(sql)?.query_row([user_id], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
 }
 
-pub(super) fn view(snapshot: &Snapshot<'_>, user_id: i64, most: usize) -> rusqlite::Result<View> {
-    // One more tells whether there are more.
-    let limit = i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
-    let mut tasks = tasks(snapshot.connection, list_sql!(), &[(":user", &user_id), (":limit", &limit)])?;
-    let complete = tasks.len() <= most;
-    tasks.truncate(most);
-    Ok(View { tasks, complete, version: snapshot.mark })
+pub(super) fn view(snapshot: &Snapshot<'_>, user_id: i64, bound: Bound) -> rusqlite::Result<View> {
+    let limit = i64::try_from(bound.tasks).unwrap_or(i64::MAX).saturating_add(1);
+    let piece = piece(snapshot.connection, list_sql!(), &[(":user", &user_id), (":limit", &limit)], bound)?;
+    Ok(View { piece, version: snapshot.mark })
 }
 
-fn tasks(connection: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<Vec<Task>> {
-    connection.prepare_cached(sql)?.query_map(params, read_task)?.collect()
+/// How large a piece of a list is that so many tasks are asked for.
+fn piece_of(limit: i64) -> Bound {
+    Bound { tasks: usize::try_from(limit).unwrap_or_default(), bytes: PIECE_BYTES }
+}
+
+/// Reads a piece. One row more than it may have tells whether there are more.
+fn piece(connection: &Connection, sql: &str, params: impl Params, bound: Bound) -> rusqlite::Result<Piece> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    let (mut tasks, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        if tasks.len() == bound.tasks || bytes >= bound.bytes {
+            return Ok(Piece { tasks, more: true });
+        }
+        let task = read_task(row)?;
+        bytes += task.text_bytes();
+        tasks.push(task);
+    }
+    Ok(Piece { tasks, more: false })
 }
 
 #[cfg(test)]
@@ -159,7 +176,7 @@ mod tests {
         index(connection).unwrap();
         let query = SearchQuery::parse(text).unwrap();
         let found = search(connection, user_id, &SearchRequest { query, after: None, limit: 100 }).unwrap();
-        found.into_iter().map(|task| task.title).collect()
+        found.tasks.into_iter().map(|task| task.title).collect()
     }
 
     #[test]
@@ -190,7 +207,7 @@ mod tests {
         let query = SearchQuery::parse("task").unwrap();
         let (mut after, mut found) = (None, Vec::new());
         loop {
-            let page = search(&connection, 1, &SearchRequest { query: query.clone(), after, limit: 3 }).unwrap();
+            let page = search(&connection, 1, &SearchRequest { query: query.clone(), after, limit: 3 }).unwrap().tasks;
             let Some(last) = page.last() else { break };
             after = Some(last.position());
             found.extend(page.into_iter().map(|task| task.title));

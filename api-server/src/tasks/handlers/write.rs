@@ -105,6 +105,9 @@ fn the_task(outcomes: Vec<Outcome>) -> Result<Option<Task>, ApiError> {
     match outcomes.into_iter().next() {
         Some(Outcome::Created(task) | Outcome::Updated(task)) => Ok(Some(task)),
         Some(Outcome::Deleted(_)) => Ok(None),
+        Some(Outcome::Changed(..)) => {
+            Err(ApiError::Internal("the store does not tell the only task that it changed".to_owned()))
+        }
         Some(Outcome::NotFound) => Err(ApiError::NotFound),
         Some(Outcome::Conflict) => Err(ApiError::PreconditionFailed),
         None => Err(ApiError::Internal("the store tells no outcome of an operation".to_owned())),

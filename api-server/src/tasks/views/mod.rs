@@ -38,7 +38,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::Instrument;
 
 use crate::{
@@ -46,8 +46,9 @@ use crate::{
     bounded::Bounded,
     cache_metrics::LevelMetrics,
     channel::{Audience, Channel, News},
-    server::current::Current,
-    store::{Idempotency, Mark, Operation, Outcome, SearchRequest, Store, StoreError, Written},
+    memory::Memory,
+    server::current::{self, Current},
+    store::{Bound, Idempotency, Mark, Operation, Outcome, Piece, SearchRequest, Store, StoreError, Written},
     trace::span,
 };
 pub use shared::SharedViews;
@@ -58,6 +59,11 @@ pub use view::{Entry, View};
 const MOST_TASKS: usize = 500;
 /// The most bytes in a view.
 const MOST_BYTES: usize = 256 << 10;
+/// How long a write waits for those of its user before it. With what the store takes then, it is over before its client is answered that it
+/// took too long.
+const TURN: Duration = Duration::from_secs(8);
+/// What a write takes in memory whose tasks may be as large as any.
+const UNKNOWN_TASK: usize = 1 << 20;
 /// How often it is looked what is no longer needed.
 const SWEEP: Duration = Duration::from_secs(5);
 /// How long a write may be on its way of which nobody knows whether it happened: longer than the store and the pooler keep at it.
@@ -70,6 +76,7 @@ const UNKNOWN: Mark = Mark(i64::MAX);
 pub struct Views {
     store: Arc<Store>,
     sessions: Arc<Sessions>,
+    memory: Memory,
     slots: Bounded<i64, Arc<Slot>>,
     ttl: Duration,
     /// Whether every write that happens becomes known here.
@@ -99,8 +106,8 @@ pub struct Others {
 impl Views {
     /// Views of what is in `store`. Where it is not in this process alone and there is nothing between the instances, there are none.
     pub fn new(
-        store: Arc<Store>,
-        sessions: Arc<Sessions>,
+        (store, sessions): (Arc<Store>, Arc<Sessions>),
+        memory: Memory,
         local: LocalViews,
         others: Option<Others>,
         metrics: LevelMetrics,
@@ -108,7 +115,7 @@ impl Views {
         let slots = Bounded::new(local.bytes, |slot| Arc::strong_count(slot) == 1);
         // Other instances are heard of once the channel says so.
         let informed = AtomicBool::new(store.is_embedded());
-        Self { store, sessions, slots, ttl: local.ttl, informed, metrics, others }
+        Self { store, sessions, memory, slots, ttl: local.ttl, informed, metrics, others }
     }
 
     /// What `read` makes of a user's view; nothing, if the store has to be asked.
@@ -172,11 +179,11 @@ impl Views {
 
     /// A view and up to which write it shows everything, unless it is too large.
     async fn load_from_store(&self, user_id: i64, wrote: Option<Mark>) -> Result<Option<(View, Mark)>, StoreError> {
-        let loaded = self.store.load_view(user_id, MOST_TASKS, wrote).await?;
-        if !loaded.complete {
+        let loaded = self.store.load_view(user_id, Bound { tasks: MOST_TASKS, bytes: MOST_BYTES }, wrote).await?;
+        if loaded.piece.more {
             return Ok(None);
         }
-        let view = View::new(loaded.tasks.iter().map(Entry::new).collect::<Result<_, _>>()?);
+        let view = View::new(loaded.piece.tasks.iter().map(Entry::new).collect::<Result<_, _>>()?);
         Ok((!is_too_large(&view)).then_some((view, loaded.version)))
     }
 
@@ -214,9 +221,11 @@ impl Views {
     ) -> Result<Written<Vec<Outcome>>, StoreError> {
         let slot = self.slot(user_id);
         let gate = if self.informed.load(Ordering::Acquire) && !slot.is_off() {
-            Some(slot.gate.lock().await)
+            let turn = timeout(TURN, slot.gate.lock()).await;
+            Some(turn.map_err(|_| StoreError::Unavailable(format!("the write did not get its turn within {TURN:?}")))?)
         } else {
-            // There is no view to be changed. Should one be loaded until this is over, it is told then.
+            // There is no view to be changed. Should one be loaded until this is over, it is told then. Nobody knows how large the tasks are.
+            current::keep(self.memory.hold(Some(user_id), UNKNOWN_TASK).await?);
             None
         };
         let written = self.store.apply(user_id, operations, idempotency).await;
@@ -257,7 +266,7 @@ impl Views {
         tokio::spawn(async move {
             sleep(UNSURE).await;
             // Empty or not, what is read now has seen it.
-            match views.store.load_view(user_id, 0, Some(UNKNOWN)).await {
+            match views.store.load_view(user_id, Bound { tasks: 0, bytes: 0 }, Some(UNKNOWN)).await {
                 Ok(seen) => {
                     views.surprise(user_id, seen.version);
                     views.announce(user_id, seen.version).await;
@@ -288,9 +297,10 @@ impl Views {
     }
 
     /// Tells a user's view what a search found when the view had changed `changes` times.
-    pub fn remember_search(&self, user_id: i64, key: &SearchRequest, found: &[Entry], changes: u64) {
-        let ids = || found.iter().map(|entry| entry.position.id).collect();
-        self.slots.get(user_id, |slot| slot.read(|view| view.remember_search(key.clone(), ids(), changes)));
+    pub fn remember_search(&self, user_id: i64, key: &SearchRequest, found: &Piece, changes: u64) {
+        let ids = || found.tasks.iter().map(|task| task.id).collect();
+        self.slots
+            .get(user_id, |slot| slot.read(|view| view.remember_search(key.clone(), (ids(), found.more), changes)));
     }
 
     /// Frees memory, and tells other instances what is no longer so and hears what they tell, for as long as the process runs.
@@ -324,14 +334,16 @@ impl Views {
 
 fn change(slot: &Slot, written: &Written<Vec<Outcome>>) {
     let result = slot.wrote(written.mark, |view| {
+        let mut is_known = true;
         for outcome in &written.value {
             match outcome {
                 Outcome::Created(task) | Outcome::Updated(task) => view.put(Entry::new(task)?),
                 Outcome::Deleted(id) => view.remove(*id),
+                Outcome::Changed(..) => is_known = false,
                 Outcome::NotFound | Outcome::Conflict => {}
             }
         }
-        Ok::<_, StoreError>(is_too_large(view))
+        Ok::<_, StoreError>(!is_known || is_too_large(view))
     });
     match result {
         Some(Ok(false)) | None => {}

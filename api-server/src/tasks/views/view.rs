@@ -55,6 +55,9 @@ impl Entry {
     }
 }
 
+/// The ids of a piece's tasks, and whether there are more.
+type Ids = (Vec<i64>, bool);
+
 /// How many tasks there are of each status and priority.
 type Counts = [[u64; Priority::ALL.len()]; Status::ALL.len()];
 
@@ -67,7 +70,7 @@ pub struct View {
     bytes: usize,
     changes: u64,
     /// What searches found, the latest used last. A change to any task forgets them.
-    searches: Vec<(SearchRequest, Vec<i64>)>,
+    searches: Vec<(SearchRequest, Ids)>,
 }
 
 impl View {
@@ -135,7 +138,7 @@ impl View {
 
     /// What it takes in memory, about.
     pub fn bytes(&self) -> usize {
-        let found: usize = self.searches.iter().map(|(_, ids)| VIEW_BYTES + 8 * ids.len()).sum();
+        let found: usize = self.searches.iter().map(|(_, (ids, _))| VIEW_BYTES + 8 * ids.len()).sum();
         VIEW_BYTES + self.bytes + found
     }
 
@@ -167,16 +170,17 @@ impl View {
         summary
     }
 
-    /// What a search found, if that is known and still so.
-    pub fn searched(&mut self, key: &SearchRequest) -> Option<Vec<&Entry>> {
+    /// What a search found and whether there is more, if that is known and still so.
+    pub fn searched(&mut self, key: &SearchRequest) -> Option<(Vec<&Entry>, bool)> {
         let at = self.searches.iter().position(|(known, _)| known == key)?;
         self.searches[at..].rotate_left(1);
-        let (_, ids) = self.searches.last()?;
-        ids.iter().map(|id| self.entries.iter().rfind(|entry| entry.position.id == *id)).collect()
+        let (_, (ids, more)) = self.searches.last()?;
+        let found = ids.iter().map(|id| self.entries.iter().rfind(|entry| entry.position.id == *id));
+        Some((found.collect::<Option<_>>()?, *more))
     }
 
     /// Remembers what a search found when the view had changed `changes` times.
-    pub fn remember_search(&mut self, key: SearchRequest, found: Vec<i64>, changes: u64) {
+    pub fn remember_search(&mut self, key: SearchRequest, found: Ids, changes: u64) {
         if changes != self.changes || self.searches.iter().any(|(known, _)| *known == key) {
             return;
         }
@@ -314,7 +318,9 @@ pub(super) mod tests {
     }
 
     fn found(view: &mut View, query: &str) -> Option<Vec<i64>> {
-        view.searched(&request(query)).map(|found| found.iter().map(|entry| entry.position.id).collect())
+        let (found, more) = view.searched(&request(query))?;
+        assert!(!more);
+        Some(found.iter().map(|entry| entry.position.id).collect())
     }
 
     pub(in crate::tasks::views) fn some_task(id: i64) -> Task {
@@ -337,7 +343,7 @@ pub(super) mod tests {
     fn a_search_is_known_until_something_changes() {
         let mut view = View::new((1..5).map(|id| Entry::new(&some_task(id)).unwrap()).collect());
         assert_eq!(found(&mut view, "a"), None);
-        view.remember_search(request("a"), vec![3, 1], view.changes());
+        view.remember_search(request("a"), (vec![3, 1], false), view.changes());
         assert_eq!(found(&mut view, "a"), Some(vec![3, 1]));
         assert_eq!(found(&mut view, "b"), None);
 
@@ -346,7 +352,7 @@ pub(super) mod tests {
         assert_eq!(found(&mut view, "a"), Some(vec![3, 1]), "the same state of a task is no change");
         view.remove(TaskId::new(1).unwrap());
         assert_eq!(found(&mut view, "a"), None);
-        view.remember_search(request("a"), vec![3, 1], changes);
+        view.remember_search(request("a"), (vec![3, 1], false), changes);
         assert_eq!(found(&mut view, "a"), None, "it was asked before the change");
     }
 
@@ -354,7 +360,7 @@ pub(super) mod tests {
     fn the_searches_used_last_are_known() {
         let mut view = View::new(vec![Entry::new(&some_task(1)).unwrap()]);
         for number in 0..=SEARCHES {
-            view.remember_search(request(&format!("w{number}")), vec![1], view.changes());
+            view.remember_search(request(&format!("w{number}")), (vec![1], false), view.changes());
             assert_eq!(found(&mut view, "w0"), Some(vec![1]));
         }
         assert_eq!(found(&mut view, "w1"), None);
