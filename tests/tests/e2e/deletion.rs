@@ -16,7 +16,7 @@ use kube::{
 };
 use serde_json::json;
 use taskplatform_tests::{
-    cluster::{self, comes_back},
+    cluster::comes_back,
     eventually, explained,
     http::{User, gateway, unique},
     platform::Platform,

@@ -221,7 +221,7 @@ proptest! {
                     group.retain(|pod| *pod != to);
                     group.insert(0, to);
                 }
-                Act::Await { .. } => break,
+                Act::Await { .. } | Act::Retry { .. } => break,
             }
             for (part, groups) in world.groups.iter().enumerate() {
                 prop_assert!(groups.iter().all(|group| group.iter().any(|pod| world.serves(part, *pod))));
@@ -258,7 +258,7 @@ proptest! {
                     part.pods.iter_mut().find(|one| one.name == pod).unwrap().outdated = false;
                 }
                 Act::HandOver { to, .. } => leader = to,
-                Act::Await { why } => prop_assert!(false, "{}", why),
+                Act::Await { why } | Act::Retry { why } => prop_assert!(false, "{}", why),
             }
         }
         prop_assert_eq!(replaced.len(), outdated.iter().flatten().filter(|outdated| **outdated).count());
