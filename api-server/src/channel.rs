@@ -5,6 +5,9 @@
 //! [`BEAT`]. If it hears nothing of its own for [`DEAF`], or a connection breaks, then something may have been missed. From then on it
 //! answers from memory no more, until it has subscribed again and heard itself; and by then it has forgotten everything.
 //!
+//! An instance that is killed may have written what it has told nobody. Others notice within [`SILENT`] that they don't hear it any more, and
+//! believe nothing that they have read before. One that is slow for so long costs them that, too.
+//!
 //! Whoever is answered that something was done may ask another instance next. So the answer waits until the news has left the channel's node
 //! for all instances ([`Channel::announce`]); for [`PATIENCE`] at most, and not while this instance hears nothing.
 //!
@@ -12,8 +15,10 @@
 //! no one sees: what is written through it becomes known to the others when it is back, and at the latest when what they keep expires.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     fmt,
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -44,6 +49,8 @@ const NAME: &str = "invalidations";
 const BEAT: Duration = Duration::from_millis(250);
 /// An instance that did not hear itself for so long may have missed something.
 const DEAF: Duration = Duration::from_secs(2);
+/// One that was not heard for so long, and did not say that it leaves, has gone without a word.
+const SILENT: Duration = Duration::from_secs(1);
 /// The pause before it subscribes again.
 const RETRY: Duration = Duration::from_millis(200);
 /// What connecting, subscribing or saying something may take.
@@ -62,8 +69,12 @@ pub enum News {
     Unsure(i64),
     /// A session has ended.
     Ended(Digest),
+    /// All of a user's sessions have.
+    EndedAll(i64),
     /// There was too much to say.
     Anything,
+    /// Whoever says it says nothing any more.
+    Leaving,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -88,7 +99,9 @@ impl Audience {
             News::Wrote(user_id, mark) => self.views.surprise(user_id, mark),
             News::Unsure(user_id) => self.views.unsure(user_id),
             News::Ended(session) => self.sessions.forget(session),
+            News::EndedAll(user_id) => self.sessions.forget_those_of(user_id),
             News::Anything => self.forget(),
+            News::Leaving => {}
         }
     }
 
@@ -220,6 +233,7 @@ impl Channel {
     ) -> Result<Infallible, Deaf> {
         let mut heard_myself = Instant::now();
         let mut informed = false;
+        let mut others: HashMap<u64, Instant> = HashMap::new();
         loop {
             let late = |_| Deaf::Because("this instance does not hear itself");
             let push = timeout_at(heard_myself + DEAF, heard.recv()).await.map_err(late)?;
@@ -241,7 +255,18 @@ impl Channel {
                     self.metrics.informed.set(1);
                     tracing::info!("other instances are heard: reads are answered from memory");
                 }
+                let there = others.len();
+                others.retain(|_, heard| heard.elapsed() < SILENT);
+                if others.len() < there {
+                    tracing::info!("another instance has gone without a word: what is in memory is read anew");
+                    audience.views.distrust();
+                }
             } else {
+                if message.news.contains(&News::Leaving) {
+                    others.remove(&message.from);
+                } else {
+                    others.insert(message.from, Instant::now());
+                }
                 self.metrics.heard.inc_by(message.news.len() as u64);
                 message.news.into_iter().for_each(|news| audience.hear(news));
             }
@@ -266,9 +291,13 @@ impl Channel {
             let message = serde_json::to_string(&message).map_err(|_| Deaf::Because("news can't be written down"))?;
             timeout(PATIENCE, cmd("SPUBLISH").arg(NAME).arg(message).query_async::<()>(&mut connection)).await??;
             self.metrics.said.inc_by(queue.saying.len() as u64);
+            let leaves = queue.saying.iter().any(|(news, _)| *news == News::Leaving);
             for (_, waits) in queue.saying.drain(..) {
                 // Whoever waited may have gone.
                 waits.map(|said| said.send(()));
+            }
+            if leaves {
+                return pending().await;
             }
         }
     }

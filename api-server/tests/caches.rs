@@ -300,6 +300,30 @@ async fn another_instance_finds_the_view_in_the_cache_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_instance_has_written_that_is_killed_is_shown_by_the_others() {
+    let Some(services) = Services::find("what_an_instance_has_written_that_is_killed_is_shown_by_the_others") else {
+        return;
+    };
+    let args = on(&services, &services.sessions);
+    let (one, two) = (Instance::new(&args).await.informed().await, Instance::new(&args).await.informed().await);
+    let user = two.user().await;
+    two.create(user, "before").await;
+    two.list(user).await;
+    let other = one.user().await;
+    eventually("the one hears the other", async || {
+        one.create(other, "heard").await;
+        (two.metric("cache_invalidations_total{direction=\"received\"}") > 0).then_some(())
+    })
+    .await;
+    // As one does that is killed between the commit and the news.
+    let untold = one.app.store.apply(user, vec![Operation::Create(new_task("untold"))], None).await.unwrap();
+    assert!(untold.mark.is_some());
+    drop(one);
+    eventually("the write is shown", async || (two.list(user).await == two.stored(user).await).then_some(())).await;
+    assert_eq!(two.list(user).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_ends_anywhere_ends_everywhere() {
     let Some(services) = Services::find("a_session_that_ends_anywhere_ends_everywhere") else { return };
     let args = on(&services, &services.sessions);

@@ -141,6 +141,11 @@ impl Tasks {
         self.views.keep().await;
     }
 
+    /// Nothing is written here any more.
+    pub async fn leave(&self) {
+        self.views.leave().await;
+    }
+
     /// All changes of a request: see [`Store::apply`]. If its new tasks are not within the user's quota, nothing is done.
     pub async fn apply(
         &self,

@@ -18,6 +18,8 @@
 //!    any more, its user's reads go to the store.
 //! 6. *An instance that can't hear of other instances' writes has no views*: while the channel is down reads go to the store, and when
 //!    it is back all slots begin anew.
+//! 7. *An instance that goes without a word may have written what it has told nobody.* Nothing that was loaded before that is noticed, a second
+//!    later, is believed any more.
 //!
 //! On SQLite there are no other instances, and only rules 1 and 4 matter.
 //!
@@ -38,6 +40,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 use tracing::Instrument;
 
@@ -153,7 +156,7 @@ impl Views {
         if let Ok(mark) = remembered {
             slot.known(mark);
         }
-        let load = slot.begin_load();
+        let (load, loaded_at) = (slot.begin_load(), Timestamp::now());
         let found = match &self.others {
             Some(others) if remembered.is_ok() => others.shared.get(user_id, load.least).await,
             _ => None,
@@ -167,7 +170,7 @@ impl Views {
                 return Ok(None);
             };
             if let Some(others) = &self.others {
-                others.shared.put(user_id, load.least, &loaded.0, loaded.1);
+                others.shared.put(user_id, load.least, &loaded.0, loaded.1, loaded_at);
             }
             loaded
         };
@@ -289,6 +292,21 @@ impl Views {
     /// Forgets every view: there may have been writes that never became known.
     pub fn forget(&self) {
         self.slots.for_each(|slot| slot.forget());
+    }
+
+    /// An instance has gone without a word: it may have written what it has told nobody.
+    pub fn distrust(&self) {
+        if let Some(others) = &self.others {
+            others.shared.distrust();
+        }
+        self.forget();
+    }
+
+    /// Tells the others that this instance is about to go, and has told all that it wrote.
+    pub async fn leave(&self) {
+        if let Some(others) = &self.others {
+            others.channel.announce(News::Leaving).await;
+        }
     }
 
     /// Says whether every write that happens becomes known from now on.
