@@ -65,6 +65,7 @@ on_every_store!(
     a_view_shows_every_write_up_to_its_version,
     a_view_says_whether_it_is_complete,
     a_piece_is_bounded_in_bytes,
+    a_search_finds_what_english_leaves_out,
     a_search_finds_words_by_their_stem,
     pages_are_the_same_whatever_is_written_meanwhile,
     summaries_count,
@@ -306,6 +307,29 @@ async fn a_search_finds_words_by_their_stem(bed: &Bed) {
     assert_eq!(found("boot").await, ["Sell boots"]);
     bed.apply(user, vec![Operation::Delete { id: id(&task), expected: None }]).await;
     assert_eq!(found("boot").await, [""; 0]);
+}
+
+async fn a_search_finds_what_english_leaves_out(bed: &Bed) {
+    let user = bed.user().await;
+    let described = Operation::Create(api_server::tasks::model::NewTask {
+        description: Some("Ask IT about it".to_owned()),
+        ..new_task("New laptop")
+    });
+    bed.apply(user, vec![create("牛乳を買う"), create("My to do list"), create("Totally done items"), described]).await;
+    let found = async |query: &str| {
+        let search = SearchRequest { query: SearchQuery::parse(query).unwrap(), after: None, limit: 10 };
+        let found = bed.store.search_tasks(user, &search, bed.wrote(user)).await.unwrap();
+        found.tasks.into_iter().map(|task| task.title).collect::<Vec<_>>()
+    };
+    assert_eq!(found("IT").await, ["New laptop"]);
+    assert_eq!(found("to do").await, ["My to do list"]);
+    assert_eq!(found("\"to do\" list").await, ["My to do list"]);
+    assert_eq!(found("牛乳").await, ["牛乳を買う"]);
+    assert_eq!(found("牛乳 買う").await, ["牛乳を買う"]);
+    assert_eq!(found("牛乳 -買う").await, [""; 0]);
+    assert_eq!(found("-牛乳 -to -it").await, ["Totally done items"]);
+    assert_eq!(found("about laptop").await, ["New laptop"]);
+    assert_eq!(found("\"do to\"").await, [""; 0]);
 }
 
 /// Whatever the sizes of the pages and wherever tasks are made and deleted in between, what was there all the time is seen once, in order.

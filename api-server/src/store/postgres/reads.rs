@@ -12,6 +12,7 @@ use crate::{
     tasks::{
         cursor::Position,
         model::{Priority, Task},
+        search::{By, Term},
         summary::Summary,
     },
 };
@@ -50,10 +51,20 @@ impl Postgres {
         wrote: Option<Mark>,
     ) -> Result<Piece, StoreError> {
         let SearchRequest { query, after, limit } = search;
-        let (text, limit) = (query.to_string(), limit + 1);
+        let limit = limit + 1;
         let mut page = Page::new(&user_id, &limit);
-        let place = page.param(&text);
-        page.conditions.push(format!("search @@ websearch_to_tsquery('english', ${place})"));
+        let stems = query.only(By::Stem).map(|query| query.to_string());
+        if let Some(stems) = &stems {
+            let place = page.param(stems);
+            page.conditions.push(format!("search @@ websearch_to_tsquery('english', ${place})"));
+        }
+        // The index does not know these: they are looked for in what is left of the user's tasks.
+        let texts: Vec<(String, &str, &Term)> = query.terms().iter().filter_map(looked_for).collect();
+        for (text, found, term) in &texts {
+            let place = page.param(text);
+            let found = found.replace("$text", &format!("${place}"));
+            page.conditions.push(format!("{}({found})", if term.excluded { "NOT " } else { "" }));
+        }
         if let Some(position) = after {
             page.after(position);
         }
@@ -142,6 +153,22 @@ fn fitting(found: &str, bytes: usize) -> String {
             FROM ({found}) AS found WINDOW pieces AS (ORDER BY created_at DESC, id DESC)
          ) AS measured"
     )
+}
+
+/// What a term that is not in the index is compared with, and how.
+fn looked_for(term: &Term) -> Option<(String, &'static str, &Term)> {
+    match term.by() {
+        By::Stem => None,
+        // Words have nothing in them that means anything in a pattern.
+        By::Word => {
+            let words = term.words().collect::<Vec<_>>().join(r"\W+");
+            Some((format!(r"\m{words}\M"), "title ~* $text OR coalesce(description ~* $text, false)", term))
+        }
+        By::Part => {
+            let found = "strpos(lower(title), $text) > 0 OR coalesce(strpos(lower(description), $text) > 0, false)";
+            Some((term.text.to_lowercase(), found, term))
+        }
+    }
 }
 
 /// Reads the rows of [`fitting`].

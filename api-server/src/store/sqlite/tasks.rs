@@ -13,7 +13,7 @@ use crate::{
     tasks::{
         cursor::Position,
         model::{Priority, Status, Task},
-        search::{SearchQuery, Term},
+        search::{By, SearchQuery, Term},
         summary::Summary,
     },
 };
@@ -55,32 +55,45 @@ pub(super) fn list(connection: &Connection, user_id: i64, list: &ListRequest) ->
     piece(connection, sql, params.as_slice(), bound)
 }
 
-/// The statement of a search. CROSS JOIN: the matches come first, and their tasks are looked up. The other way round, each of the user's tasks
-/// would be looked for among the matches.
-macro_rules! search_sql {
-    ($($condition:literal)*) => {
-        concat!("SELECT ", task_columns!(), " FROM tasks_search CROSS JOIN tasks ON tasks.id = tasks_search.rowid
-            WHERE tasks_search MATCH ?1 AND user_id = ?2", $(" AND ", $condition,)*
-            " ORDER BY created_at DESC, id DESC LIMIT ?3")
-    };
-}
+/// How the statement of a search begins. CROSS JOIN: the matches come first, and their tasks are looked up. The other way round, each of the
+/// user's tasks would be looked for among the matches.
+const SEARCH: &str = concat!(
+    "SELECT ",
+    task_columns!(),
+    " FROM tasks_search CROSS JOIN tasks ON tasks.id = tasks_search.rowid WHERE tasks_search MATCH ?1 AND user_id = ?2"
+);
 
 pub(super) fn search(connection: &Connection, user_id: i64, search: &SearchRequest) -> rusqlite::Result<Piece> {
-    let expression = expression(user_id, &search.query);
-    let (bound, limit) = (piece_of(search.limit), search.limit + 1);
-    match search.after {
-        None => piece(connection, search_sql!(), (expression, user_id, limit), bound),
-        Some(Position { created_at, id }) => {
-            let sql = search_sql!("(created_at, id) < (?4, ?5)");
-            piece(connection, sql, (expression, user_id, limit, Micros(created_at), id), bound)
-        }
+    let (expression, limit) = (expression(user_id, &search.query), search.limit + 1);
+    let place = search.after.map(|Position { created_at, id }| (Micros(created_at), id));
+    // The index does not know these: they are looked for in what it finds.
+    let parts: Vec<(String, bool)> = search
+        .query
+        .terms()
+        .iter()
+        .filter(|term| term.by() == By::Part)
+        .map(|term| (term.text.to_lowercase(), term.excluded))
+        .collect();
+    let mut sql = SEARCH.to_owned();
+    let mut params: Vec<&dyn ToSql> = vec![&expression, &user_id, &limit];
+    if let Some((at, id)) = &place {
+        params.extend([at as &dyn ToSql, id]);
+        sql += " AND (created_at, id) < (?4, ?5)";
     }
+    for (text, excluded) in &parts {
+        params.push(text);
+        let found = format!("instr(lower(title || ' ' || coalesce(description, '')), ?{}) > 0", params.len());
+        sql = format!("{sql} AND {}({found})", if *excluded { "NOT " } else { "" });
+    }
+    sql += " ORDER BY created_at DESC, id DESC LIMIT ?3";
+    piece(connection, &sql, params.as_slice(), piece_of(search.limit))
 }
 
 /// A query of FTS5 for a user's tasks. Every term is a string in FTS5's syntax, where nothing but a quotation mark is special, and a term
 /// has none.
 fn expression(user_id: i64, query: &SearchQuery) -> String {
-    let (excluded, wanted): (Vec<&Term>, Vec<&Term>) = query.terms().iter().partition(|term| term.excluded);
+    let indexed = query.terms().iter().filter(|term| term.by() != By::Part);
+    let (excluded, wanted): (Vec<&Term>, Vec<&Term>) = indexed.partition(|term| term.excluded);
     let strings = |terms: Vec<&Term>, between: &str| {
         terms.into_iter().map(|term| format!("\"{}\"", term.text)).collect::<Vec<_>>().join(between)
     };

@@ -66,7 +66,8 @@ pub async fn list(
 /// Searches title and description
 ///
 /// Every word must be there, in any of its forms where the store knows English; "words in quotes" in this order; words after a `-` must
-/// not. Newest first. A query without any word finds nothing.
+/// not. Newest first. A query without any word finds nothing. Words that English has everywhere, such as `the`, count in quotation marks, or
+/// where there are no others; in scripts without blanks between words, parts are found, too.
 #[utoipa::path(
     get, path = "/api/tasks/search", tag = "tasks", params(SearchTasks, IfNoneMatch), security(("bearer" = []), ("cookie" = [])),
     responses((status = 200, description = "A page of what was found", body = Page))
