@@ -1,7 +1,7 @@
 //! A connection to a Redis Cluster that outlives the cluster.
 //!
 //! The client library follows failovers and resharding. What it can't get over is that every address it knows is gone; so when nothing
-//! has succeeded for a while the connection is given up, and the seed's name is looked up again. As long as other shards
+//! has succeeded for a while, and no node answers, the connection is given up, and the seed's name is looked up again. As long as other shards
 //! answer it is kept: to connect anew would have everyone wait for the one that does not.
 
 use std::{
@@ -12,7 +12,9 @@ use std::{
 
 use redis::{
     Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError,
-    cluster::ClusterClient, cluster_async::ClusterConnection,
+    cluster::ClusterClient,
+    cluster_async::ClusterConnection,
+    cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo},
 };
 use thiserror::Error;
 use tokio::{net::lookup_host, sync::Mutex, time::timeout};
@@ -115,7 +117,7 @@ impl Redis {
             let began = Instant::now();
             loop {
                 let (connection, number) = self.connection().await?;
-                let error = match self.ask(command, connection).await {
+                let error = match self.ask(command, connection.clone()).await {
                     Ok(value) => return Ok(value),
                     Err(error) => error,
                 };
@@ -124,7 +126,9 @@ impl Redis {
                     || error.is_cluster_error()
                     || error.kind() == ErrorKind::ClusterConnectionNotFound;
                 // What breaks at once was broken before: everybody who served that connection is gone. What took long is down.
-                let again = lost && self.give_up(number).await && began.elapsed() < self.patience.total / 2;
+                let at_once = began.elapsed() < self.patience.total / 2;
+                let is_gone = at_once && error.kind() == ErrorKind::ClusterConnectionNotFound;
+                let again = lost && self.give_up(connection, number, is_gone).await && at_once;
                 if !again {
                     return Err(RedisFailure::Unavailable(error.to_string()));
                 }
@@ -181,14 +185,34 @@ impl Redis {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Gives a connection up, unless something has just succeeded over it. Returns whether the next is another.
-    async fn give_up(&self, number: u64) -> bool {
-        let lapsed = u128::from(self.now().saturating_sub(self.succeeded.load(Ordering::Relaxed))) >= LAPSE.as_millis();
-        let mut state = self.connection.lock().await;
-        let is_live = state.live.as_ref().is_some_and(|(_, live)| *live == number);
-        if is_live && lapsed {
-            state.live = None;
+    /// Gives a connection up, unless something has just succeeded over it, or any node answers: where those that it knew are gone, it does not matter
+    /// who answers. Returns whether the next is another.
+    async fn give_up(&self, connection: ClusterConnection, number: u64, is_gone: bool) -> bool {
+        let is_it = |live: &(ClusterConnection, u64)| live.1 == number;
+        if !self.connection.lock().await.live.as_ref().is_some_and(is_it) {
+            return true;
         }
-        !is_live || lapsed
+        if !self.has_lapsed() || !is_gone && self.answers(connection).await {
+            return false;
+        }
+        let mut state = self.connection.lock().await;
+        state.live.take_if(|live| is_it(live));
+        true
+    }
+
+    fn has_lapsed(&self) -> bool {
+        u128::from(self.now().saturating_sub(self.succeeded.load(Ordering::Relaxed))) >= LAPSE.as_millis()
+    }
+
+    /// Whether any node answers over a connection. Where little is asked for, nothing may have succeeded for a while though one shard alone is
+    /// away.
+    async fn answers(&self, mut connection: ClusterConnection) -> bool {
+        let any = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllNodes, Some(ResponsePolicy::OneSucceeded)));
+        let answered = timeout(self.patience.node, connection.route_command(redis::cmd("PING"), any)).await;
+        let answers = matches!(answered, Ok(Ok(_)));
+        if answers {
+            self.succeeded.store(self.now(), Ordering::Relaxed);
+        }
+        answers
     }
 }
