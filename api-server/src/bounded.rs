@@ -89,6 +89,20 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
         Some(held.value)
     }
 
+    /// Removes the entries of all such keys.
+    pub fn remove_all(&self, such: impl Fn(&K) -> bool) {
+        for part in &self.parts {
+            let mut part = lock(part);
+            let mut freed = 0;
+            part.entries.retain(|key, held| {
+                let keep = !such(key);
+                freed += if keep { 0 } else { held.bytes };
+                keep
+            });
+            part.bytes -= freed;
+        }
+    }
+
     /// Removes everything.
     pub fn clear(&self) {
         for part in &self.parts {
@@ -208,8 +222,10 @@ mod tests {
         assert_eq!(map.size(), (100, 1100));
         assert_eq!(map.remove(7), Some(7));
         assert_eq!(map.size(), (99, 990));
+        map.remove_all(|key| *key >= 90);
+        assert_eq!(map.size(), (89, 890));
         map.sweep(Duration::from_hours(1));
-        assert_eq!(map.size(), (99, 990));
+        assert_eq!(map.size(), (89, 890));
         map.sweep(Duration::ZERO);
         assert_eq!(map.size(), (0, 0));
     }

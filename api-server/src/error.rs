@@ -92,6 +92,9 @@ pub enum ApiError {
     /// 431: more than [`crate::http::limits::MAX_HEADERS`].
     #[error("the headers are larger than 32 KiB together; drop cookies that are not for this API")]
     HeadersTooLarge,
+    /// 429: see [`crate::auth::throttle`].
+    #[error("too many wrong passwords for this account; try again later, or from a browser that was logged in to it")]
+    TooManyTries,
     /// 429: more of this user's under way than [`crate::memory`] allows.
     #[error("too much of yours is under way at once; wait for an answer before you send the next")]
     TooMuchAtOnce,
@@ -132,6 +135,7 @@ impl ApiError {
             Self::Invalid(_) => Kind::INVALID,
             Self::KeyReused => Kind::KEY_REUSED,
             Self::HeadersTooLarge => Kind::HEADERS_TOO_LARGE,
+            Self::TooManyTries => Kind::TOO_MANY_TRIES,
             Self::TooMuchAtOnce => Kind::TOO_MUCH_AT_ONCE,
             Self::Unavailable { .. } => Kind::UNAVAILABLE,
             Self::Internal(_) => Kind::INTERNAL,

@@ -1,6 +1,6 @@
 //! The task API: accounts, sessions and tasks over HTTP.
 //!
-//! Alone (`cargo run -p api-server`) it needs nothing: SQLite in a file, sessions in the process. On the platform it keeps
+//! Alone (`cargo run -p api-server`) it needs nothing: SQLite in a file, with the sessions. On the platform it keeps
 //! its rows in PostgreSQL behind PgBouncer and its sessions in a Redis Cluster, and any number of it run side by side.
 //!
 //! [`worker`] does what is to be done there beside requests.
@@ -41,7 +41,7 @@ use std::{sync::Arc, time::Duration};
 pub use config::Config;
 
 use crate::{
-    auth::{password::Passwords, session::Sessions},
+    auth::{password::Passwords, session::Sessions, throttle::Throttle},
     breaker::Breaker,
     cache_metrics::CacheMetrics,
     channel::Channel,
@@ -49,7 +49,10 @@ use crate::{
     memory::Memory,
     metrics::{Load, Metrics},
     ready::Readiness,
-    server::{lifecycle::Lifecycle, places::Places},
+    server::{
+        lifecycle::Lifecycle,
+        places::{self, Places},
+    },
     store::Store,
     tasks::{
         cursor::Cursors,
@@ -70,6 +73,8 @@ pub struct App {
     pub sessions: Arc<Sessions>,
     /// Hashes and verifies passwords, a few at once.
     pub passwords: Passwords,
+    /// Bounds how many are tried against an account.
+    pub throttle: Throttle,
     /// Signs and opens the cursors of lists.
     pub cursors: Cursors,
     /// What `/metrics` shows.
@@ -80,6 +85,8 @@ pub struct App {
     pub places: Places,
     /// How much memory they take.
     pub memory: Memory,
+    /// How many connections are served at once.
+    pub most_connections: usize,
     /// Whether the process starts, serves or drains.
     pub lifecycle: Lifecycle,
 }
@@ -87,17 +94,21 @@ pub struct App {
 impl App {
     /// Puts the application together. Nothing is contacted yet: what it depends on may be up later than it is.
     pub fn new(config: &Config) -> Result<Arc<Self>, StartError> {
-        let store = Store::open(&config.database, config.events)?;
+        let store = Arc::new(Store::open(&config.database, config.events)?);
         let metrics = Metrics::new(store.metrics());
         let mut sessions = match &config.sessions {
-            Some(url) => Sessions::redis(url, config.session_ttl)?,
-            None => Sessions::local(config.session_ttl),
+            Some(url) => Sessions::redis(
+                url,
+                config.session_ttl,
+                Breaker::new("session store", metrics.cache.breaker("sessions")),
+            )?,
+            None => Sessions::local(config.session_ttl, Arc::clone(&store)),
         };
         let others = config.cache.as_deref().map(|url| others(url, config.cache_ttl, &metrics.cache)).transpose()?;
         if let Some(Others { channel, .. }) = &others {
             sessions = sessions.remembered(Arc::clone(channel), metrics.cache.session.clone());
         }
-        let (store, sessions) = (Arc::new(store), Arc::new(sessions));
+        let sessions = Arc::new(sessions);
         let local = LocalViews { bytes: config.cache_local_bytes, ttl: config.cache_local_ttl };
         let memory = Memory::new(config.max_in_flight_bytes);
         let shown = (Arc::clone(&store), Arc::clone(&sessions));
@@ -108,11 +119,13 @@ impl App {
             store,
             sessions,
             passwords: Passwords::default(),
+            throttle: Throttle::new(&config.signing_key),
             cursors: Cursors::new(&config.signing_key, config.signing_key_former.as_deref()),
             metrics,
             readiness: Readiness::default(),
             places: Places::new(config.max_in_flight),
             memory,
+            most_connections: places::to_size(config.max_connections),
             lifecycle: Lifecycle::default(),
         }))
     }
@@ -123,6 +136,8 @@ impl App {
             requests_in_flight: self.places.in_flight(),
             requests_waiting: self.places.waiting(),
             passwords_waiting: self.passwords.waiting(),
+            bytes_in_flight: self.memory.held(),
+            most_connections: self.most_connections,
         }
     }
 }

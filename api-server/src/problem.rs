@@ -13,6 +13,8 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, Type},
 };
 
+use crate::auth::throttle::ANOTHER;
+
 /// The content type of a problem.
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
@@ -60,6 +62,7 @@ kinds! {
     KEY_REUSED: "idempotency-key-reused", UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request";
     HEADERS_TOO_LARGE: "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too large";
     TOO_MUCH_AT_ONCE: "too-much-at-once", TOO_MANY_REQUESTS, "The user has as much under way as they may";
+    TOO_MANY_TRIES: "too-many-tries", TOO_MANY_REQUESTS, "Too many wrong passwords for this account";
     INTERNAL: "internal", INTERNAL_SERVER_ERROR, "A mistake in the API";
     UNAVAILABLE: "unavailable", SERVICE_UNAVAILABLE, "This instance or a dependency can't answer now";
 }
@@ -144,6 +147,9 @@ impl IntoResponse for Problem {
         match self.kind {
             Kind::UNAUTHORIZED | Kind::WRONG_CREDENTIALS => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Kind::TOO_MANY_TRIES => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(ANOTHER.as_secs()));
             }
             Kind::UNAVAILABLE | Kind::TOO_MUCH_AT_ONCE => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

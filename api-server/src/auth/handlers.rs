@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    response::{AppendHeaders, IntoResponse, Response},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -15,8 +15,10 @@ use crate::{
     App,
     auth::{
         COOKIE, CurrentUser,
-        model::{Login, Registration, User},
+        model::{Email, Login, PasswordChange, Registration, User},
+        password::Passwords,
         session::Token,
+        throttle,
     },
     error::ApiError,
     http::{
@@ -24,13 +26,19 @@ use crate::{
         answer::{Found, JSON, json},
         etag::IfNoneMatch,
     },
-    problem::Problem,
+    problem::{FieldError, Problem},
     store::NewUser,
 };
 
 /// Their routes.
 pub fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(register)).routes(routes!(login)).routes(routes!(logout)).routes(routes!(me))
+    OpenApiRouter::new()
+        .routes(routes!(register))
+        .routes(routes!(login))
+        .routes(routes!(logout))
+        .routes(routes!(logout_all))
+        .routes(routes!(change_password))
+        .routes(routes!(me))
 }
 
 /// Who logged in, and with what to come back.
@@ -78,10 +86,100 @@ pub async fn register(State(app): State<Arc<App>>, headers: HeaderMap, body: Jso
 )]
 pub async fn login(State(app): State<Arc<App>>, headers: HeaderMap, body: JsonBody) -> Result<Response, ApiError> {
     let login = Login::from_form(body.form)?;
-    let (user, hash) = app.store.credentials(&login.email_key()).await?.unzip();
-    let right = app.passwords.verify(login.password, hash).await?;
-    let user = user.filter(|_| right).ok_or(ApiError::WrongCredentials)?;
+    let (user, password) = verified(&app, &headers, login).await?.ok_or(ApiError::WrongCredentials)?;
+    renew(&app, &user, password).await;
     log_in(&app, &headers, StatusCode::OK, user).await
+}
+
+/// Changes the password
+///
+/// All sessions of the user end. The answer has a new one for who has changed it.
+#[utoipa::path(
+    post, path = "/api/auth/password", tag = "auth", request_body = PasswordChange, security(("bearer" = []), ("cookie" = [])),
+    responses((status = 200, description = "A session in place of all others", body = LoggedIn,
+        headers(("set-cookie" = String, description = "The session's cookie"))))
+)]
+pub async fn change_password(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    user: CurrentUser,
+    body: JsonBody,
+) -> Result<Response, ApiError> {
+    let PasswordChange { current_password, new_password } = PasswordChange::from_form(body.form)?;
+    let user = app.store.user(user.id, user.wrote).await?.ok_or(ApiError::Unauthorized)?;
+    let login = Login { email: user.email, password: current_password };
+    let (user, password) = verified(&app, &headers, login).await?.ok_or_else(not_the_password)?;
+    let hash = app.passwords.hash(new_password).await?;
+    if !app.store.set_password(user.id, &password.hash, &hash).await? {
+        return Err(not_the_password());
+    }
+    app.sessions.end_all(user.id).await?;
+    log_in(&app, &headers, StatusCode::OK, user).await
+}
+
+fn not_the_password() -> ApiError {
+    let message = "must be the account's password".to_owned();
+    ApiError::Invalid(vec![FieldError { field: "current_password".into(), message }])
+}
+
+/// A password that was given, and the hash that it is right for.
+struct Verified {
+    password: String,
+    hash: String,
+}
+
+/// The account that somebody wants to log in to, and its password's hash.
+async fn account(app: &App, login: &Login) -> Result<Option<(User, String)>, ApiError> {
+    for key in login.email_keys() {
+        if let Some(account) = app.store.credentials(&key).await? {
+            return Ok(Some(account));
+        }
+    }
+    Ok(None)
+}
+
+/// The account, if its password is right. Without an account it takes as long.
+async fn verified(app: &App, headers: &HeaderMap, login: Login) -> Result<Option<(User, Verified)>, ApiError> {
+    let who = app.throttle.who(&login.email_key(), headers);
+    app.throttle.tries(who)?;
+    let (mut user, hash) = account(app, &login).await?.unzip();
+    for password in login.passwords() {
+        if app.passwords.verify(password.clone(), hash.clone()).await? {
+            app.throttle.right(who);
+            let hash = hash.clone().unwrap_or_default();
+            return Ok(user.take().map(|user| (user, Verified { password, hash })));
+        }
+    }
+    Ok(None)
+}
+
+/// Hashes a password anew where its hash was made at another cost than is asked for now. Who logs in does not wait in vain for it.
+async fn renew(app: &App, user: &User, Verified { password, hash }: Verified) {
+    if !Passwords::is_outdated(&hash) {
+        return;
+    }
+    let renewed = async {
+        let renewed = app.passwords.hash(password).await?;
+        Ok::<_, ApiError>(app.store.set_password(user.id, &hash, &renewed).await?)
+    };
+    if let Err(error) = renewed.await {
+        tracing::warn!(user_id = user.id, "the hash of a password is renewed at the next log-in: {error}");
+    }
+}
+
+/// Ends all of the user's sessions
+#[utoipa::path(
+    post, path = "/api/auth/logout-all", tag = "auth", security(("bearer" = []), ("cookie" = [])),
+    responses((status = 204, description = "They have ended",
+        headers(("set-cookie" = String, description = "Has browsers forget the session's cookie"))))
+)]
+pub async fn logout_all(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    user: CurrentUser,
+) -> Result<Response, ApiError> {
+    app.sessions.end_all(user.id).await?;
+    Ok(logged_out(&headers))
 }
 
 /// Ends the session
@@ -92,8 +190,12 @@ pub async fn login(State(app): State<Arc<App>>, headers: HeaderMap, body: JsonBo
 )]
 pub async fn logout(State(app): State<Arc<App>>, headers: HeaderMap, user: CurrentUser) -> Result<Response, ApiError> {
     app.sessions.end(&user.token).await?;
-    let forget = set_cookie("", Duration::ZERO, &headers);
-    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, forget)], NO_STORE).into_response())
+    Ok(logged_out(&headers))
+}
+
+fn logged_out(headers: &HeaderMap) -> Response {
+    let forget = set_cookie("", Duration::ZERO, headers);
+    (StatusCode::NO_CONTENT, [(header::SET_COOKIE, forget)], NO_STORE).into_response()
 }
 
 /// Tells whose session it is
@@ -110,9 +212,13 @@ async fn log_in(app: &App, headers: &HeaderMap, status: StatusCode, user: User) 
     let token = Token::new(user.id)?;
     app.sessions.begin(&token).await?;
     let token = token.reveal();
-    let cookie = set_cookie(&token, app.sessions.ttl(), headers);
+    let session = set_cookie(&token, app.sessions.ttl(), headers);
+    let device = app.throttle.cookie(&Email::key_of(&user.email)).map(|device| {
+        let attributes = format!("Path=/api/auth; HttpOnly; SameSite=Lax; Max-Age={}", throttle::KNOWN_FOR);
+        AppendHeaders([(header::SET_COOKIE, format!("{}={device}; {attributes}{}", throttle::COOKIE, secure(headers)))])
+    });
     let body = json(&LoggedIn { user, token })?;
-    Ok((status, [(header::SET_COOKIE, cookie)], NO_STORE, JSON, body).into_response())
+    Ok((status, [(header::SET_COOKIE, session)], device, NO_STORE, JSON, body).into_response())
 }
 
 /// Nobody may keep an answer with a token.
@@ -121,7 +227,10 @@ const NO_STORE: [(header::HeaderName, HeaderValue); 1] =
 
 /// The cookie is `Secure` where the client came by HTTPS; whoever lies about that harms only their own cookie.
 fn set_cookie(token: &str, ttl: Duration, headers: &HeaderMap) -> String {
+    format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={}{}", ttl.as_secs(), secure(headers))
+}
+
+fn secure(headers: &HeaderMap) -> &'static str {
     let https = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-    let secure = if https { "; Secure" } else { "" };
-    format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={}{secure}", ttl.as_secs())
+    if https { "; Secure" } else { "" }
 }

@@ -4,6 +4,7 @@ pub mod handlers;
 pub mod model;
 pub mod password;
 pub mod session;
+pub mod throttle;
 
 use std::sync::Arc;
 
@@ -55,7 +56,7 @@ fn token(method: &Method, headers: &HeaderMap) -> Result<Token, ApiError> {
             .and_then(|value| value.split_once(' '))
             .and_then(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer").then_some(token.trim()))
     } else {
-        let token = cookie(headers);
+        let token = cookie(headers, COOKIE);
         if token.is_some() && !method.is_safe() {
             refuse_cross_site(headers)?;
         }
@@ -64,9 +65,9 @@ fn token(method: &Method, headers: &HeaderMap) -> Result<Token, ApiError> {
     token.and_then(|token| token.parse().ok()).ok_or(ApiError::Unauthorized)
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
+fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-    cookies.flat_map(|value| value.split(';')).find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+    cookies.flat_map(|value| value.split(';')).find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
 /// A browser sends the cookie along whoever made it ask, unless `SameSite` stops it. Old browsers don't know `SameSite`; for them:

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+use unicode_normalization::UnicodeNormalization;
 use utoipa::ToSchema;
 
 use crate::{
@@ -43,9 +44,15 @@ impl Email {
         &self.0
     }
 
-    /// What it is compared by. Databases differ in what they know of case beyond ASCII, so it is folded here.
+    /// What it is compared by. Databases differ in what they know of case beyond ASCII, so it is folded here; and `é` is one letter or two,
+    /// by where it was typed.
     pub fn key(&self) -> String {
-        self.0.to_lowercase()
+        Self::key_of(&self.0)
+    }
+
+    /// The same of an e-mail that was accepted before.
+    pub fn key_of(email: &str) -> String {
+        email.trim().nfc().collect::<String>().to_lowercase()
     }
 
     pub(crate) fn rule(value: Value) -> Result<Self, String> {
@@ -84,10 +91,48 @@ impl Registration {
     /// Reads the body of `POST /api/auth/register`.
     pub fn from_form(mut form: Form) -> Result<Self, ApiError> {
         let email = form.required("email", Email::rule);
-        let password = form.required("password", |value| form::text(value, MIN_PASSWORD, MAX_PASSWORD));
+        let password = form.required("password", password);
         let name = form.nullable("name", |value| form::text(value, 1, MAX_NAME)).value();
         form.finish(email.zip(password).map(|(email, password)| Self { email, password, name }))
     }
+}
+
+/// A request for another password.
+#[derive(Debug, ToSchema)]
+pub struct PasswordChange {
+    /// The one that is to go.
+    #[schema(format = Password, pattern = r"^[^\u0000]*$", example = "correct horse")]
+    pub current_password: String,
+    /// The one that is to come.
+    #[schema(format = Password, min_length = 8, max_length = 256, pattern = r"^[^\u0000]*$", example = "battery staple")]
+    pub new_password: String,
+}
+
+impl PasswordChange {
+    /// Reads the body of `POST /api/auth/password`.
+    pub fn from_form(mut form: Form) -> Result<Self, ApiError> {
+        let current = form.required("current_password", form::string);
+        let new = form.required("new_password", password);
+        let both = current.zip(new);
+        form.finish(both.map(|(current_password, new_password)| Self { current_password, new_password }))
+    }
+}
+
+/// A new password, as it is hashed.
+fn password(value: Value) -> Result<String, String> {
+    form::text(value, MIN_PASSWORD, MAX_PASSWORD).map(|password| normal(&password))
+}
+
+/// A password as RFC 8265 (`OpaqueString`) compares it: however a keyboard composes its letters, and whichever blank it has.
+fn normal(password: &str) -> String {
+    let is_blank =
+        |c: char| matches!(c, '\u{A0}' | '\u{1680}' | '\u{2000}'..='\u{200A}' | '\u{202F}' | '\u{205F}' | '\u{3000}');
+    password.chars().map(|c| if is_blank(c) { ' ' } else { c }).nfc().collect()
+}
+
+/// Both, where they differ.
+fn either(one: String, other: String) -> Vec<String> {
+    if one == other { vec![one] } else { vec![one, other] }
 }
 
 /// A request for a session.
@@ -111,7 +156,17 @@ impl Login {
 
     /// What the e-mail is compared by.
     pub fn email_key(&self) -> String {
-        Email(self.email.trim().to_owned()).key()
+        Email::key_of(&self.email)
+    }
+
+    /// The same, and what accounts were compared by that were made by releases before.
+    pub fn email_keys(&self) -> Vec<String> {
+        either(self.email_key(), self.email.trim().to_lowercase())
+    }
+
+    /// What may have been hashed: the password, and, by releases before, just what was typed.
+    pub fn passwords(self) -> Vec<String> {
+        either(normal(&self.password), self.password)
     }
 }
 
@@ -139,7 +194,18 @@ mod tests {
     fn emails_compare_without_case() {
         assert_eq!(Email("Me@Example.COM".to_owned()).key(), "me@example.com");
         let login = Login { email: " ÄB@x.de ".to_owned(), password: String::new() };
-        assert_eq!(login.email_key(), Email("äb@X.de".to_owned()).key());
+        assert_eq!(login.email_keys(), [Email("äb@X.de".to_owned()).key()]);
+    }
+
+    #[test]
+    fn what_looks_alike_is_alike() {
+        let (composed, decomposed) = ("caf\u{E9}\u{A0}au lait", "cafe\u{301} au lait");
+        assert_eq!(normal(composed), normal(decomposed));
+        let login = |email: &str, password: &str| Login { email: email.to_owned(), password: password.to_owned() };
+        let typed = login("Rene\u{301}@x.de", decomposed);
+        assert_eq!(typed.email_keys(), ["ren\u{E9}@x.de", "rene\u{301}@x.de"], "and as releases before had it");
+        assert_eq!(typed.passwords(), ["caf\u{E9} au lait", decomposed]);
+        assert_eq!(login("me@x.de", "plain").passwords(), ["plain"]);
     }
 
     #[test]

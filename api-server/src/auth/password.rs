@@ -64,6 +64,11 @@ impl Passwords {
         .await
     }
 
+    /// Whether a hash was made at another cost than is asked for now.
+    pub fn is_outdated(hash: &str) -> bool {
+        cost(hash).ne(cost(NOBODY))
+    }
+
     /// How many log-ins wait for their turn.
     pub fn waiting(&self) -> usize {
         self.most_waiting - self.queue.available_permits()
@@ -88,6 +93,11 @@ impl Passwords {
         });
         worked.await.map_err(|error| PasswordError::Broken(error.to_string()))
     }
+}
+
+/// What a hash says of how it was made.
+fn cost(hash: &str) -> impl Iterator<Item = &str> {
+    hash.split('$').take(4)
 }
 
 #[cfg(test)]
@@ -129,9 +139,8 @@ mod tests {
     /// Or an attacker could tell by the clock which e-mails have an account.
     #[tokio::test]
     async fn nobody_costs_as_much_as_somebody() {
-        let cost = |hash: &str| hash.split('$').take(4).collect::<Vec<_>>().join("$");
         let hash = Passwords::default().hash("correct horse".to_owned()).await.unwrap();
-        assert_eq!(cost(&hash), cost(NOBODY));
+        assert!(!Passwords::is_outdated(&hash) && Passwords::is_outdated(&hash.replace("t=2", "t=1")));
         assert_eq!(hash.len(), NOBODY.len());
         assert_eq!(
             Argon2::default().verify_password(b"x", NOBODY),

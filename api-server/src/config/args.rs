@@ -10,7 +10,7 @@ use crate::{import::ImportArgs, log::LogFormat};
 
 const EXAMPLES: &str = "\
 Examples:
-  task-api                                        alone: SQLite in ./task-api.db, sessions in the process
+  task-api                                        alone: SQLite in ./task-api.db, sessions included
   task-api --database-url /var/lib/tasks.db --listen 0.0.0.0:8080
 
   DATABASE_URL=postgres://tasks:…@tasks-pooler:6432/tasks \\
@@ -55,7 +55,7 @@ pub struct Args {
     #[arg(long, env = "DATABASE_READ_URL", hide_env_values = true)]
     pub database_read_url: Option<String>,
 
-    /// Redis Cluster that keeps the sessions: redis://…; without it they are kept in the process
+    /// Redis Cluster that keeps the sessions: redis://…; without it they are kept in the process, and in the SQLite file
     #[arg(long, env = "SESSIONS_URL", hide_env_values = true)]
     pub sessions_url: Option<String>,
 

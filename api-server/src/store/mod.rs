@@ -13,6 +13,7 @@ use std::{
 
 pub use change::{Idempotency, IdempotencyKey, Operation, Outcome};
 pub use import::{ImportedAccount, ImportedTask};
+use jiff::Timestamp;
 pub use metrics::StoreMetrics;
 pub use postgres::{Backlog, Event, Outbox, Relayed, Summaries};
 use serde::{Deserialize, Serialize};
@@ -126,6 +127,17 @@ pub struct SearchRequest {
     pub after: Option<Position>,
     /// How many at most.
     pub limit: i64,
+}
+
+/// A session that outlives the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptSession {
+    /// Whose it is.
+    pub user_id: i64,
+    /// Of its token's secret.
+    pub hash: [u8; 32],
+    /// When it is over.
+    pub ends_at: Timestamp,
 }
 
 /// How large a piece may be.
@@ -279,6 +291,38 @@ impl Store {
         }
     }
 
+    /// Keeps a session in the file. A database that others share keeps none: their store has them.
+    pub async fn keep_session(&self, session: KeptSession) -> Result<(), StoreError> {
+        match &self.kind {
+            Kind::Postgres(_) => Ok(()),
+            Kind::Sqlite(sqlite) => sqlite.keep_session(session).await,
+        }
+    }
+
+    /// Keeps it no longer.
+    pub async fn end_session(&self, user_id: i64, hash: [u8; 32]) -> Result<(), StoreError> {
+        match &self.kind {
+            Kind::Postgres(_) => Ok(()),
+            Kind::Sqlite(sqlite) => sqlite.end_session(user_id, hash).await,
+        }
+    }
+
+    /// Keeps none of a user's.
+    pub async fn end_sessions(&self, user_id: i64) -> Result<(), StoreError> {
+        match &self.kind {
+            Kind::Postgres(_) => Ok(()),
+            Kind::Sqlite(sqlite) => sqlite.end_sessions(user_id).await,
+        }
+    }
+
+    /// The sessions that are kept and not over.
+    pub async fn kept_sessions(&self) -> Result<Vec<KeptSession>, StoreError> {
+        match &self.kind {
+            Kind::Postgres(_) => Ok(Vec::new()),
+            Kind::Sqlite(sqlite) => sqlite.kept_sessions().await,
+        }
+    }
+
     /// Writes a row and reads it back.
     pub async fn check(&self) -> Result<(), StoreError> {
         on!(self, "check", store => store.check()).await
@@ -292,6 +336,11 @@ impl Store {
     /// The account with this e-mail (see [`Email::key`]), and its password's hash.
     pub async fn credentials(&self, email_key: &str) -> Result<Option<(User, String)>, StoreError> {
         on!(self, "credentials", store => store.credentials(email_key)).await
+    }
+
+    /// Replaces the hash of an account's password; false if it is another one by now.
+    pub async fn set_password(&self, user_id: i64, from: &str, to: &str) -> Result<bool, StoreError> {
+        on!(self, "set_password", store => store.set_password(user_id, from, to)).await
     }
 
     /// An account.

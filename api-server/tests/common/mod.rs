@@ -299,6 +299,13 @@ impl Api {
         status
     }
 
+    /// Ends it without a word, and moves its files.
+    pub(crate) async fn kill_and_keep(mut self, files: &std::path::Path) {
+        self.child.kill().await.unwrap();
+        std::fs::rename(self.directory(), files).unwrap();
+        self.directory = None;
+    }
+
     /// Ends it without a word.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();

@@ -14,6 +14,8 @@ use crate::{
 /// How long a session that was found is believed to live: so long one that ended lives on at an instance that was not told, and one whose
 /// time is over.
 const BELIEVED: Duration = Duration::from_secs(10);
+/// How long one that was found is believed to live while its store does not answer: nobody can end one there meanwhile.
+const GRACE: Duration = Duration::from_mins(5);
 /// How much memory they may take, and one of them, about.
 const MOST_BYTES: usize = 4 << 20;
 const BYTES: usize = 160;
@@ -50,10 +52,17 @@ impl Known {
         }
         self.metrics.misses.inc();
         let ended = self.ended.load(Ordering::Acquire);
-        let found = ask.await?;
+        let found = match ask.await {
+            Ok(found) => found,
+            Err(error) => {
+                let in_grace = |found: &Found| found.until + GRACE > Instant::now();
+                let known = self.found.get(digest, |found| *found).filter(in_grace);
+                return known.map(|found| Some(found.session)).ok_or(error);
+            }
+        };
+        self.found.remove(digest);
         if let Some(session) = found {
             let until = Instant::now() + BELIEVED;
-            self.found.remove(digest);
             self.found.get_or_insert(digest, BYTES, || Found { session, until }, |_| ());
             // Looked at afterwards: whoever ends a session counts first, and removes it then.
             if self.ended.load(Ordering::Acquire) != ended {
@@ -68,13 +77,18 @@ impl Known {
         self.found.remove(digest);
     }
 
+    pub(super) fn forget_those_of(&self, user_id: i64) {
+        self.ended.fetch_add(1, Ordering::AcqRel);
+        self.found.remove_all(|digest| digest.user_id == user_id);
+    }
+
     pub(super) fn forget_all(&self) {
         self.ended.fetch_add(1, Ordering::AcqRel);
         self.found.clear();
     }
 
     pub(super) fn sweep(&self) {
-        self.found.sweep(BELIEVED);
+        self.found.sweep(GRACE);
         self.metrics.measured(self.found.size());
     }
 }
@@ -111,6 +125,26 @@ mod tests {
         assert!(known.find(digest, lives()).await.unwrap().is_some());
         known.forget_all();
         assert!(known.find(digest, is_dead()).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn while_the_store_is_away_it_is_believed_for_longer_but_not_for_ever() {
+        let (known, digest) = (known(), Token::new(1).unwrap().digest());
+        let is_away = || ready(Err(SessionError::Unavailable("away".to_owned())));
+        assert!(known.find(digest, is_away()).await.is_err());
+        let found = |ago: Duration| {
+            let found = Found { session: Session::default(), until: Instant::now().checked_sub(ago).unwrap() };
+            known.found.remove(digest);
+            known.found.get_or_insert(digest, BYTES, || found, |_| ());
+        };
+        found(Duration::from_secs(1));
+        assert!(known.find(digest, is_away()).await.unwrap().is_some());
+        assert!(known.find(digest, is_dead()).await.unwrap().is_none(), "once it answers, that counts");
+        found(GRACE);
+        assert!(known.find(digest, is_away()).await.is_err());
+        found(Duration::from_secs(1));
+        known.forget(digest);
+        assert!(known.find(digest, is_away()).await.is_err(), "it has ended");
     }
 
     #[tokio::test]

@@ -44,6 +44,10 @@ impl Local {
         self.tables().sessions.remove(&session);
     }
 
+    pub(super) fn end_all(&self, user_id: i64) {
+        self.tables().sessions.retain(|session, _| session.user_id != user_id);
+    }
+
     pub(super) fn remember(&self, user_id: i64, mark: Mark) {
         let mut tables = self.tables();
         let entry = tables.wrote.entry(user_id).or_insert((mark, Instant::now()));

@@ -7,15 +7,17 @@ mod remote;
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::{
+    breaker::Breaker,
     cache_metrics::LevelMetrics,
     channel::{Channel, News},
     redis::{Patience, Redis, RedisFailure},
-    store::Mark,
+    store::{KeptSession, Mark, Store, StoreError},
 };
 
 /// How long a write is remembered. A replica that lags further behind would be read as if nothing had been written; that is far beyond
@@ -115,20 +117,31 @@ pub struct Sessions {
 
 #[derive(Debug)]
 enum Kind {
-    Local(local::Local),
+    Local(local::Local, Arc<Store>),
     Redis(Box<remote::Remote>),
 }
 
 impl Sessions {
-    /// Sessions in this process: they end with it.
-    pub fn local(ttl: Duration) -> Self {
-        Self { kind: Kind::Local(local::Local::default()), ttl, known: None }
+    /// Sessions in this process. They end with it, but for those that `store` keeps.
+    pub fn local(ttl: Duration, store: Arc<Store>) -> Self {
+        Self { kind: Kind::Local(local::Local::default(), store), ttl, known: None }
+    }
+
+    /// Takes up the sessions that outlived the process that they began in.
+    pub async fn recall(&self) -> Result<(), StoreError> {
+        let Kind::Local(local, store) = &self.kind else { return Ok(()) };
+        let now = Timestamp::now();
+        for KeptSession { user_id, hash, ends_at } in store.kept_sessions().await? {
+            let left = Duration::try_from(ends_at.duration_since(now)).unwrap_or_default();
+            local.begin(Digest { user_id, hash }, left);
+        }
+        Ok(())
     }
 
     /// Sessions in a Redis Cluster, shared by every instance. It is connected to when it is first needed.
-    pub fn redis(url: &str, ttl: Duration) -> Result<Self, SessionError> {
+    pub fn redis(url: &str, ttl: Duration, breaker: Breaker) -> Result<Self, SessionError> {
         let redis = Redis::new("session store", url, PATIENCE).map_err(SessionError::Url)?;
-        Ok(Self { kind: Kind::Redis(Box::new(remote::Remote(redis))), ttl, known: None })
+        Ok(Self { kind: Kind::Redis(Box::new(remote::Remote::new(redis, breaker))), ttl, known: None })
     }
 
     /// The same, but what is found is remembered for a moment: `channel` tells which sessions end at other instances.
@@ -146,7 +159,12 @@ impl Sessions {
     pub async fn begin(&self, token: &Token) -> Result<(), SessionError> {
         let digest = token.digest();
         match &self.kind {
-            Kind::Local(local) => local.begin(digest, self.ttl),
+            Kind::Local(local, store) => {
+                let Digest { user_id, hash } = digest;
+                let ends_at = Timestamp::now().saturating_add(self.ttl).unwrap_or(Timestamp::MAX);
+                store.keep_session(KeptSession { user_id, hash, ends_at }).await.map_err(|error| not_kept(&error))?;
+                local.begin(digest, self.ttl);
+            }
             Kind::Redis(remote) => remote.begin(digest, self.ttl).await?,
         }
         Ok(())
@@ -156,7 +174,7 @@ impl Sessions {
     pub async fn find(&self, token: &Token) -> Result<Option<Session>, SessionError> {
         let digest = token.digest();
         match &self.kind {
-            Kind::Local(local) => Ok(local.find(digest)),
+            Kind::Local(local, _) => Ok(local.find(digest)),
             Kind::Redis(remote) => match &self.known {
                 None => remote.find(digest).await,
                 Some((known, _)) => known.find(digest, remote.find(digest)).await,
@@ -168,7 +186,10 @@ impl Sessions {
     pub async fn end(&self, token: &Token) -> Result<(), SessionError> {
         let digest = token.digest();
         match &self.kind {
-            Kind::Local(local) => local.end(digest),
+            Kind::Local(local, store) => {
+                store.end_session(digest.user_id, digest.hash).await.map_err(|error| not_kept(&error))?;
+                local.end(digest);
+            }
             Kind::Redis(remote) => remote.end(digest).await?,
         }
         self.forget(digest);
@@ -176,6 +197,29 @@ impl Sessions {
             channel.announce(News::Ended(digest)).await;
         }
         Ok(())
+    }
+
+    /// Ends all of a user's sessions.
+    pub async fn end_all(&self, user_id: i64) -> Result<(), SessionError> {
+        match &self.kind {
+            Kind::Local(local, store) => {
+                store.end_sessions(user_id).await.map_err(|error| not_kept(&error))?;
+                local.end_all(user_id);
+            }
+            Kind::Redis(remote) => remote.end_all(user_id, self.ttl).await?,
+        }
+        self.forget_those_of(user_id);
+        if let Some((_, channel)) = &self.known {
+            channel.announce(News::EndedAll(user_id)).await;
+        }
+        Ok(())
+    }
+
+    /// Forgets that a user's sessions were found: they have ended.
+    pub fn forget_those_of(&self, user_id: i64) {
+        if let Some((known, _)) = &self.known {
+            known.forget_those_of(user_id);
+        }
     }
 
     /// Forgets that a session was found: it has ended.
@@ -203,7 +247,7 @@ impl Sessions {
     pub async fn remember(&self, user_id: i64, mark: Option<Mark>) {
         match (&self.kind, mark) {
             (_, None) => {}
-            (Kind::Local(local), Some(mark)) => local.remember(user_id, mark),
+            (Kind::Local(local, _), Some(mark)) => local.remember(user_id, mark),
             (Kind::Redis(remote), Some(mark)) => {
                 if let Err(error) = remote.remember(user_id, mark).await {
                     tracing::warn!(user_id, "this user's next reads may not show their last write: {error}");
@@ -215,7 +259,7 @@ impl Sessions {
     /// A user's last write, unless that is long ago.
     pub async fn wrote(&self, user_id: i64) -> Result<Option<Mark>, SessionError> {
         match &self.kind {
-            Kind::Local(local) => Ok(local.wrote(user_id)),
+            Kind::Local(local, _) => Ok(local.wrote(user_id)),
             Kind::Redis(remote) => remote.wrote(user_id).await,
         }
     }
@@ -223,10 +267,14 @@ impl Sessions {
     /// Whether the store takes and gives back a value.
     pub async fn check(&self) -> Result<(), SessionError> {
         match &self.kind {
-            Kind::Local(_) => Ok(()),
+            Kind::Local(..) => Ok(()),
             Kind::Redis(remote) => remote.check().await,
         }
     }
+}
+
+fn not_kept(error: &StoreError) -> SessionError {
+    SessionError::Unavailable(error.to_string())
 }
 
 #[cfg(test)]

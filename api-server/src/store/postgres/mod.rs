@@ -184,6 +184,12 @@ impl Postgres {
         rows.first().map(|row| Ok((read_user(row)?, column(row, "password_hash")?))).transpose()
     }
 
+    async fn set_password(&self, user_id: i64, from: &str, to: &str) -> Result<bool, StoreError> {
+        // Done a second time, it finds what it has done.
+        let sql = "UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash IN ($2, $3) RETURNING 1";
+        Ok(!self.writer.write(Repeatable::Yes, sql, &[&user_id, &from, &to]).await?.is_empty())
+    }
+
     async fn user(&self, id: i64, wrote: Option<Mark>) -> Result<Option<User>, StoreError> {
         let sql = |fresh: &str| format!("SELECT {USER} FROM users WHERE id = $1{fresh}");
         self.read(&sql, &[&id], wrote).await?.first().map(read_user).transpose()

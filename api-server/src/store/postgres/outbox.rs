@@ -12,7 +12,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::value::RawValue;
+use serde_json::{
+    Map, Value,
+    value::{RawValue, to_raw_value},
+};
 use tokio_postgres::{Client, Config, Row, Transaction, types::Type};
 
 use super::{StoreError, column, own::OwnConnection, pool::Failure};
@@ -139,8 +142,8 @@ async fn oldest(transaction: &Transaction<'_>) -> Result<Vec<Event>, StoreError>
 }
 
 fn read_event(row: &Row) -> Result<Event, StoreError> {
-    let task: Option<String> = column(row, "task")?;
-    let task = task.map(RawValue::from_string).transpose().map_err(|error| StoreError::Broken(error.to_string()))?;
+    let task: Option<&str> = column(row, "task")?;
+    let task = task.map(as_answered).transpose().map_err(|error| StoreError::Broken(error.to_string()))?;
     Ok(Event {
         id: column(row, "id")?,
         task_id: column(row, "task_id")?,
@@ -150,6 +153,19 @@ fn read_event(row: &Row) -> Result<Event, StoreError> {
         occurred_at: column(row, "created_at")?,
         traceparent: column(row, "traceparent")?,
     })
+}
+
+/// A task with its times as the API writes them, and not as PostgreSQL does.
+fn as_answered(task: &str) -> serde_json::Result<Box<RawValue>> {
+    let mut task: Map<String, Value> = serde_json::from_str(task)?;
+    for field in ["created_at", "updated_at", "due_date"] {
+        if let Some(Value::String(time)) = task.get_mut(field)
+            && let Ok(parsed) = time.parse::<Timestamp>()
+        {
+            *time = parsed.to_string();
+        }
+    }
+    to_raw_value(&task)
 }
 
 async fn forget(transaction: Transaction<'_>, events: &[Event]) -> Result<(), StoreError> {

@@ -87,6 +87,10 @@ impl Shards {
         self.of_email(email_key).credentials(email_key).await
     }
 
+    pub(in crate::store) async fn set_password(&self, user_id: i64, from: &str, to: &str) -> Result<bool, StoreError> {
+        self.of_user(user_id).set_password(user_id, from, to).await
+    }
+
     pub(in crate::store) async fn user(&self, id: i64, wrote: Option<Mark>) -> Result<Option<User>, StoreError> {
         self.of_user(id).user(id, wrote).await
     }

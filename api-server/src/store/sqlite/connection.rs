@@ -11,6 +11,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_accounts_and_tasks.sql"),
     include_str!("migrations/0002_search.sql"),
     include_str!("migrations/0003_import.sql"),
+    include_str!("migrations/0004_sessions.sql"),
 ];
 
 /// How long another process may hold the file.

@@ -16,8 +16,8 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
 
 use super::{
-    Bound, Idempotency, IdempotencyKey, ImportedAccount, ImportedTask, ListRequest, Mark, NewUser, Operation, Outcome,
-    Piece, SearchRequest, StoreError, View, Written,
+    Bound, Idempotency, IdempotencyKey, ImportedAccount, ImportedTask, KeptSession, ListRequest, Mark, NewUser,
+    Operation, Outcome, Piece, SearchRequest, StoreError, View, Written,
 };
 use crate::{
     auth::model::User,
@@ -70,8 +70,47 @@ impl Sqlite {
     }
 
     pub(super) async fn keep_up(&self) -> Result<(), StoreError> {
-        let before = Timestamp::now().saturating_sub(KEY_LIFE).unwrap_or(Timestamp::MIN);
-        self.writer.run(move |connection| Ok(changes::sweep(connection, before)?)).await.map(|_| ())
+        let now = Timestamp::now();
+        let before = now.saturating_sub(KEY_LIFE).unwrap_or(Timestamp::MIN);
+        let sweep = move |connection: &Connection| {
+            connection.prepare_cached("DELETE FROM sessions WHERE ends_at < ?1")?.execute([Micros(now)])?;
+            Ok(changes::sweep(connection, before)?)
+        };
+        self.writer.run(sweep).await.map(|_| ())
+    }
+
+    pub(super) async fn keep_session(
+        &self,
+        KeptSession { user_id, hash, ends_at }: KeptSession,
+    ) -> Result<(), StoreError> {
+        let sql = "INSERT OR REPLACE INTO sessions (user_id, hash, ends_at) VALUES (?1, ?2, ?3)";
+        let keep = move |connection: &Connection| {
+            Ok(connection.prepare_cached(sql)?.execute((user_id, hash, Micros(ends_at)))?)
+        };
+        self.writer.run(keep).await.map(|_| ())
+    }
+
+    pub(super) async fn end_session(&self, user_id: i64, hash: [u8; 32]) -> Result<(), StoreError> {
+        let sql = "DELETE FROM sessions WHERE user_id = ?1 AND hash = ?2";
+        let end = move |connection: &Connection| Ok(connection.prepare_cached(sql)?.execute((user_id, hash))?);
+        self.writer.run(end).await.map(|_| ())
+    }
+
+    pub(super) async fn end_sessions(&self, user_id: i64) -> Result<(), StoreError> {
+        let sql = "DELETE FROM sessions WHERE user_id = ?1";
+        let end = move |connection: &Connection| Ok(connection.prepare_cached(sql)?.execute([user_id])?);
+        self.writer.run(end).await.map(|_| ())
+    }
+
+    pub(super) async fn kept_sessions(&self) -> Result<Vec<KeptSession>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare("SELECT user_id, hash, ends_at FROM sessions WHERE ends_at > ?1")?;
+            let read = |row: &Row<'_>| {
+                Ok(KeptSession { user_id: row.get(0)?, hash: row.get(1)?, ends_at: row.get::<_, Micros>(2)?.0 })
+            };
+            statement.query_map([Micros(Timestamp::now())], read)?.collect()
+        })
+        .await
     }
 
     pub(super) async fn check(&self) -> Result<(), StoreError> {
@@ -114,6 +153,13 @@ impl Sqlite {
             connection.prepare_cached(SQL)?.query_row([key], read).optional()
         })
         .await
+    }
+
+    pub(super) async fn set_password(&self, user_id: i64, from: &str, to: &str) -> Result<bool, StoreError> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        let sql = "UPDATE users SET password_hash = ?3 WHERE id = ?1 AND password_hash = ?2";
+        let set = move |connection: &Connection| Ok(connection.prepare_cached(sql)?.execute((user_id, from, to))?);
+        self.writer.run(set).await.map(|(changed, _)| changed > 0)
     }
 
     pub(super) async fn user(&self, id: i64, _: Option<Mark>) -> Result<Option<User>, StoreError> {
