@@ -17,7 +17,7 @@ use tokio::{
 const SMALL: usize = 4 << 10;
 /// What is counted in.
 const UNIT: usize = 1 << 10;
-/// A user may have no more under way than this part of what all may have, but for what is larger alone.
+/// A user may have no more under way than this part of what all may have, or one thing that is larger.
 const SHARE: u32 = 4;
 /// How long a request waits for others to end.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -36,8 +36,8 @@ struct Shares {
     free: Arc<Semaphore>,
     /// How many units there are.
     size: u32,
-    /// How many of them each user has.
-    users: Mutex<HashMap<i64, u32>>,
+    /// What is free of each user's share, of those who have something under way.
+    users: Mutex<HashMap<i64, Arc<Semaphore>>>,
 }
 
 /// Why a request gets none.
@@ -52,38 +52,38 @@ pub enum Full {
 /// Memory that is counted as long as this lives.
 #[derive(Debug, Default)]
 pub struct Held {
-    share: Option<Share>,
     permit: Option<OwnedSemaphorePermit>,
+    share: Option<Share>,
 }
 
-/// A user's part of it.
+/// A part of a user's share.
 #[derive(Debug)]
 struct Share {
     shares: Arc<Shares>,
     user: i64,
-    units: u32,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Memory {
     /// So many bytes; by the container's limit without.
     pub fn new(bytes: Option<usize>) -> Self {
         let bytes = bytes.unwrap_or_else(|| container_limit().map_or(UNLIMITED, |limit| (limit / PART).min(UNLIMITED)));
-        let size = units(bytes).clamp(1, u32::MAX / 2);
-        let free = Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS)));
-        Self(Arc::new(Shares { free, size, users: Mutex::default() }))
+        let size = units(bytes).clamp(SHARE, u32::MAX / 2);
+        Self(Arc::new(Shares { free: semaphore(size), size, users: Mutex::default() }))
     }
 
-    /// Waits a moment for so many bytes, of a user's if one asks.
+    /// Waits a moment for so many bytes: first for those of the user, if one asks, to be free of that user's share.
     pub async fn hold(&self, user: Option<i64>, bytes: usize) -> Result<Held, Full> {
         if bytes <= SMALL {
             return Ok(Held::default());
         }
-        // What is larger than all that there is has it for itself.
-        let units = units(bytes).min(self.0.size);
-        let share = user.map(|user| Share::take(&self.0, user, units)).transpose()?;
-        let permit = timeout(PATIENCE, Arc::clone(&self.0.free).acquire_many_owned(units)).await;
-        let permit = permit.map_err(|_| Full::All)?.map_err(|_| Full::All)?;
-        Ok(Held { share, permit: Some(permit) })
+        let units = units(bytes);
+        let share = match user {
+            Some(user) => Some(Share::of(&self.0, user, units).await?),
+            None => None,
+        };
+        let permit = take(&self.0.free, units, self.0.size).await.ok_or(Full::All)?;
+        Ok(Held { permit: Some(permit), share })
     }
 
     /// How many bytes are held.
@@ -100,52 +100,53 @@ impl Held {
 
     /// Gives back what is more than so many bytes.
     pub fn shrink(&mut self, bytes: usize) {
-        let Some(permit) = &mut self.permit else { return };
-        let has = u32::try_from(permit.num_permits()).unwrap_or(u32::MAX);
-        let spare = has.saturating_sub(units(bytes));
-        drop(permit.split(usize::try_from(spare).unwrap_or_default()));
-        if let Some(share) = &mut self.share {
-            share.give_back(spare);
+        let units = units(bytes);
+        for permit in [self.permit.as_mut(), self.share.as_mut().and_then(|share| share.permit.as_mut())] {
+            let Some(permit) = permit else { continue };
+            let spare = permit.num_permits().saturating_sub(usize::try_from(units).unwrap_or(usize::MAX));
+            drop(permit.split(spare));
         }
     }
 }
 
 impl Share {
-    fn take(shares: &Arc<Shares>, user: i64, units: u32) -> Result<Self, Full> {
-        let mut users = shares.users();
-        let has = users.entry(user).or_default();
-        if *has > 0 && *has + units > shares.size / SHARE {
-            return Err(Full::User);
-        }
-        *has += units;
-        drop(users);
-        Ok(Self { shares: Arc::clone(shares), user, units })
-    }
-
-    fn give_back(&mut self, units: u32) {
-        let units = units.min(self.units);
-        self.units -= units;
-        let mut users = self.shares.users();
-        if let Some(has) = users.get_mut(&self.user) {
-            *has -= units;
-            if *has == 0 {
-                users.remove(&self.user);
-            }
-        }
+    async fn of(shares: &Arc<Shares>, user: i64, units: u32) -> Result<Self, Full> {
+        let size = shares.size / SHARE;
+        // Dropped last, also where whoever waits here gives up.
+        let mut share = Self { shares: Arc::clone(shares), user, permit: None };
+        let free = Arc::clone(shares.users().entry(user).or_insert_with(|| semaphore(size)));
+        share.permit = take(&free, units, size).await;
+        drop(free);
+        if share.permit.is_some() { Ok(share) } else { Err(Full::User) }
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.give_back(self.units);
+        self.permit = None;
+        let mut users = self.shares.users();
+        // Nobody else has a part of it, or waits for one.
+        if users.get(&self.user).is_some_and(|free| Arc::strong_count(free) == 1) {
+            users.remove(&self.user);
+        }
     }
 }
 
 impl Shares {
-    fn users(&self) -> MutexGuard<'_, HashMap<i64, u32>> {
+    fn users(&self) -> MutexGuard<'_, HashMap<i64, Arc<Semaphore>>> {
         // No code that holds the lock leaves it half changed.
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn semaphore(size: u32) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS)))
+}
+
+/// So many units, once they are free; all that there are for what is larger.
+async fn take(free: &Arc<Semaphore>, units: u32, size: u32) -> Option<OwnedSemaphorePermit> {
+    let taken = timeout(PATIENCE, Arc::clone(free).acquire_many_owned(units.min(size))).await;
+    taken.ok()?.ok()
 }
 
 fn units(bytes: usize) -> u32 {
@@ -183,18 +184,20 @@ mod tests {
         assert_eq!(memory.held(), 0);
     }
 
-    #[tokio::test]
-    async fn a_user_has_a_share_of_it_and_one_larger_thing() {
+    #[tokio::test(start_paused = true)]
+    async fn a_user_has_a_share_of_it_and_waits_a_moment_for_that() {
         let memory = Memory::new(Some(100 * KIB));
-        let large = memory.hold(Some(1), 50 * KIB).await.unwrap();
-        assert_eq!(memory.hold(Some(1), 5 * KIB).await.unwrap_err(), Full::User);
-        drop(large);
         let mut one = memory.hold(Some(1), 20 * KIB).await.unwrap();
         assert_eq!(memory.hold(Some(1), 10 * KIB).await.unwrap_err(), Full::User);
         let other = memory.hold(Some(2), 10 * KIB).await.unwrap();
         one.shrink(10 * KIB);
-        let more = memory.hold(Some(1), 10 * KIB).await.unwrap();
-        drop((one, other, more));
+        let (more, ()) = tokio::join!(memory.hold(Some(1), 25 * KIB), async { drop(one) });
+        assert_eq!(memory.held(), 35 * KIB);
+        drop((other, more));
+        let large = memory.hold(Some(1), 50 * KIB).await.unwrap();
+        assert_eq!(memory.held(), 50 * KIB, "what is larger than a share is all that a user has");
+        assert_eq!(memory.hold(Some(1), 5 * KIB).await.unwrap_err(), Full::User);
+        drop(large);
         assert_eq!(memory.held(), 0);
         assert!(memory.0.users().is_empty(), "nobody is remembered");
     }

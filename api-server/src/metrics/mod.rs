@@ -21,7 +21,8 @@ mod process;
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-const DURATION_BUCKETS: [f64; 7] = [0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0];
+/// Those of the plan, and 0.2: its alert on slow requests.
+const DURATION_BUCKETS: [f64; 8] = [0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -90,6 +91,10 @@ pub struct Load {
     pub requests_waiting: usize,
     /// Log-ins that wait for a turn to hash their password.
     pub passwords_waiting: usize,
+    /// The memory that requests and answers take, in bytes.
+    pub bytes_in_flight: usize,
+    /// How many connections are served at most.
+    pub most_connections: usize,
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +102,8 @@ struct LoadGauges {
     requests_in_flight: Gauge,
     requests_waiting: Gauge,
     passwords_waiting: Gauge,
+    bytes_in_flight: Gauge,
+    most_connections: Gauge,
 }
 
 impl LoadGauges {
@@ -105,6 +112,8 @@ impl LoadGauges {
             ("http_requests_in_flight", "Requests that are worked on or wait", &self.requests_in_flight),
             ("http_requests_waiting", "Requests that wait for their turn", &self.requests_waiting),
             ("password_hashes_waiting", "Log-ins that wait to hash their password", &self.passwords_waiting),
+            ("http_in_flight_bytes", "Memory that requests and answers take", &self.bytes_in_flight),
+            ("active_connections_limit", "How many connections are served at most", &self.most_connections),
         ] {
             registry.register(name, help, gauge.clone());
         }
@@ -115,6 +124,8 @@ impl LoadGauges {
             (&self.requests_in_flight, load.requests_in_flight),
             (&self.requests_waiting, load.requests_waiting),
             (&self.passwords_waiting, load.passwords_waiting),
+            (&self.bytes_in_flight, load.bytes_in_flight),
+            (&self.most_connections, load.most_connections),
         ] {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         }
@@ -195,6 +206,12 @@ impl Metrics {
             Err(ApiError::Unavailable { .. } | ApiError::Internal(_)) => "failed",
             Err(_) => "rejected",
         };
+        self.operations.get_or_create(&OperationLabels { operation, status }).inc();
+    }
+
+    /// Counts what became of one of many.
+    pub fn task_operation_in_batch(&self, operation: &'static str, is_done: bool) {
+        let status = if is_done { "success" } else { "rejected" };
         self.operations.get_or_create(&OperationLabels { operation, status }).inc();
     }
 }

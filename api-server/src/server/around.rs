@@ -40,6 +40,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// A request that takes longer is logged.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// The status in the metrics of a request whose client has hung up before it was answered, as nginx has it.
+const HUNG_UP: u16 = 499;
+
 /// Puts [`Around`] around a router's routes.
 #[derive(Clone, Debug)]
 pub struct AroundLayer(pub Arc<App>);
@@ -82,6 +85,8 @@ where
         let span = seen.span(request.headers());
         let accepted = Encoding::accepted(request.headers());
         let checked = limits::check(request.uri(), request.headers());
+        let counted =
+            Counted { app: Arc::clone(&app), method: seen.method, route: seen.route.clone(), begun, status: HUNG_UP };
         let answer = self.inner.call(request).instrument(span.clone());
         Box::pin(current.scope(async move {
             let answer = async {
@@ -101,9 +106,30 @@ where
             let took = begun.elapsed();
             note_answer(&span, response.status());
             span.in_scope(|| seen.log(&response, took));
-            app.metrics.request(seen.method, seen.route, response.status().as_u16(), took);
+            counted.answered(response.status());
             Ok(response)
         }))
+    }
+}
+
+/// Counts a request when it is answered, or given up.
+struct Counted {
+    app: Arc<App>,
+    method: &'static str,
+    route: Route,
+    begun: Instant,
+    status: u16,
+}
+
+impl Counted {
+    fn answered(mut self, status: StatusCode) {
+        self.status = status.as_u16();
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.app.metrics.request(self.method, self.route.clone(), self.status, self.begun.elapsed());
     }
 }
 

@@ -55,7 +55,7 @@ pub async fn run(app: Arc<App>, config: &Config) -> Result<(), StartError> {
     let caches = tokio::spawn(keep_caches(Arc::clone(&app)));
     let connections = Connections::default();
     let bound = Bound {
-        connections: places::to_size(config.max_connections),
+        connections: app.most_connections,
         beyond: router::refusing(Arc::clone(&app), "connections"),
         overloaded: router::refusing(Arc::clone(&app), "requests"),
         app: Arc::clone(&app),
@@ -72,6 +72,7 @@ pub async fn run(app: Arc<App>, config: &Config) -> Result<(), StartError> {
     if !finished {
         tracing::warn!(connections = app.metrics.open_connections(), "requests are cut off after {FINISH:?}");
     }
+    app.tasks.leave().await;
     upkeep.abort();
     caches.abort();
     metrics.abort();
@@ -129,6 +130,9 @@ async fn keep_caches(app: Arc<App>) {
 /// Waits for the database and brings its schema up to date. A file that only this process uses has no worker, so this looks after it too.
 async fn prepare_and_keep_up(app: Arc<App>) {
     upkeep::prepare(&app.store).await;
+    if let Err(error) = app.sessions.recall().await {
+        tracing::warn!("whoever was logged in has to log in again: {error}");
+    }
     app.lifecycle.start();
     tracing::info!("serving");
     if app.store.is_embedded() {

@@ -110,7 +110,7 @@ impl Drop for Waiting<'_> {
 }
 
 /// A number as a size; where sizes are smaller, the largest.
-pub(super) fn to_size(number: NonZeroU32) -> usize {
+pub(crate) fn to_size(number: NonZeroU32) -> usize {
     usize::try_from(number.get()).unwrap_or(usize::MAX)
 }
 

@@ -54,11 +54,19 @@ pub async fn health(State(app): State<Arc<App>>) -> Result<Probed, ApiError> {
 
 /// Tells whether this instance can do its work
 ///
-/// It writes and reads back a row and a session. 503, and what is missing, where one of them fails.
+/// It writes and reads back a row and a session. 503 where one of them fails; which one, the log tells, and `/ready` on the port of the metrics.
 #[utoipa::path(get, path = "/api/ready", tag = "health", responses((status = 200, description = "It is ready", body = Health)))]
 pub async fn ready(State(app): State<Arc<App>>) -> Result<Probed, ApiError> {
     match app.readiness.check(&app).await {
         Ok(()) => Ok((NO_STORE, Json(Health { status: "ready" }))),
-        Err(failed) => Err(ApiError::unavailable(failed)),
+        Err(cause) => {
+            Err(ApiError::Unavailable { detail: "this instance can't do its work now; its log says why".into(), cause })
+        }
     }
+}
+
+/// The same for those who may know what fails.
+pub async fn ready_or_why(State(app): State<Arc<App>>) -> Result<Probed, ApiError> {
+    app.readiness.check(&app).await.map_err(ApiError::unavailable)?;
+    Ok((NO_STORE, Json(Health { status: "ready" })))
 }

@@ -31,10 +31,14 @@ pub fn refusing(app: Arc<App>, what: &'static str) -> Router {
         .with_state(app)
 }
 
-/// `/metrics`, on a port that only Prometheus reaches.
+/// `/metrics`, and why this instance is not ready, on a port that no user reaches.
 pub fn metrics(app: Arc<App>) -> Router {
     let render = async |State(app): State<Arc<App>>| {
         ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], app.metrics.render(app.load())).into_response()
     };
-    Router::new().route("/metrics", get(render)).fallback(|| async { ApiError::NotFound }).with_state(app)
+    Router::new()
+        .route("/metrics", get(render))
+        .route("/ready", get(probes::ready_or_why))
+        .fallback(|| async { ApiError::NotFound })
+        .with_state(app)
 }

@@ -77,6 +77,16 @@ impl Batch {
         if errors.is_empty() { Ok(Self { operations }) } else { Err(ApiError::Invalid(errors)) }
     }
 
+    /// What each operation is called in metrics.
+    pub fn names(&self) -> Vec<&'static str> {
+        let name = |operation: &BatchOperation| match operation {
+            BatchOperation::Create { .. } => "create",
+            BatchOperation::Update { .. } => "update",
+            BatchOperation::Delete { .. } => "delete",
+        };
+        self.operations.iter().map(name).collect()
+    }
+
     /// What the store is to do, or why it is not asked.
     pub fn operations(self) -> Vec<Result<Operation, ApiError>> {
         self.operations.into_iter().enumerate().map(|(index, operation)| operation.check(&place(index))).collect()

@@ -42,6 +42,13 @@ async fn a_batch_does_each_on_its_own(api: Api) {
     assert_eq!(results[4]["error"]["type"], "urn:taskplatform:problem:precondition-failed");
     assert_eq!(results[6], json!({"status": 204}));
 
+    for (operation, status, count) in
+        [("create", "rejected", 1.0), ("update", "rejected", 3.0), ("delete", "success", 1.0)]
+    {
+        let name = format!("task_operations_total{{operation=\"{operation}\",status=\"{status}\"}}");
+        assert!(api.metric(&name).await >= count, "each is counted as what it is: {name}");
+    }
+
     assert_eq!(user.get(&path(&changed)).await.expect(StatusCode::OK)["title"], "changed");
     user.get(&path(&gone)).await.expect(StatusCode::NOT_FOUND);
     assert_eq!(other.get(&path(&theirs)).await.expect(StatusCode::OK), theirs);

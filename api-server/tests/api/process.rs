@@ -1,7 +1,10 @@
 //! The process: its metrics, its log, its end.
 
+use std::time::Duration;
+
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::common::{Api, Client, PASSWORD, eventually, path};
 
@@ -13,6 +16,17 @@ async fn requests_are_counted_and_named(api: Api) {
     user.get(&path(&task)).await.expect(StatusCode::OK);
     user.get("/api/tasks/1").await.expect(StatusCode::NOT_FOUND);
     user.get("/no/such/path").await.expect(StatusCode::NOT_FOUND);
+
+    // A log-in takes some 30 ms.
+    let login = json!({"email": user.user["email"], "password": PASSWORD});
+    let hung_up = timeout(Duration::from_millis(5), user.post("/api/auth/login", login)).await;
+    assert!(hung_up.is_err());
+    eventually("it is counted that a client hung up", async || {
+        let metrics = Client::new(api.metrics).get("/metrics").await.body;
+        let line = r#"http_request_duration_seconds_count{method="POST",route="/api/auth/login",status="499"} 1"#;
+        metrics.as_str()?.lines().any(|found| found == line).then_some(())
+    })
+    .await;
 
     let named = user.send(Method::GET, "/api/health", &[("x-request-id", "abc-123")], vec![]).await;
     assert_eq!(named.header("x-request-id"), "abc-123");
@@ -37,7 +51,7 @@ async fn requests_are_counted_and_named(api: Api) {
     for operation in ["insert", "create_user"] {
         assert!(text.contains(&counted(operation)), "{operation} is not in\n{text}");
     }
-    for bound in ["0.01", "0.05", "0.1", "0.5", "1.0", "2.0", "5.0", "+Inf"] {
+    for bound in ["0.01", "0.05", "0.1", "0.2", "0.5", "1.0", "2.0", "5.0", "+Inf"] {
         assert!(text.contains(&format!("le=\"{bound}\"")), "{bound}");
     }
     let connections = text.lines().find_map(|line| line.strip_prefix("active_connections "));

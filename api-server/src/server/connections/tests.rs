@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use axum::{
     http::StatusCode,
     routing::{get, post},
@@ -24,7 +26,8 @@ async fn connect() -> (TcpStream, Connections) {
     let router = Router::new()
         .route("/", get(async || ANSWER))
         .route("/large", get(async || "x".repeat(LARGE)))
-        .route("/read", post(async |_: JsonBody| StatusCode::OK));
+        .route("/read", post(async |_: JsonBody| StatusCode::OK))
+        .with_state(app("read"));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let connections = Connections::default();
@@ -53,14 +56,22 @@ async fn answers(client: &mut TcpStream, count: usize) {
 
 const ASK: &[u8] = b"GET /api/tasks HTTP/1.1\r\nhost: a\r\n\r\n";
 
-/// The API, and where it listens.
-async fn serve_api(name: &str) -> (Arc<App>, std::net::SocketAddr) {
-    let directory = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+/// An instance alone, with a directory of its own.
+fn app(name: &str) -> Arc<App> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let directory = std::env::temp_dir().join(format!("{name}-{}-{count}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let url = format!("--database-url={}", directory.join("tasks.db").display());
     let app = App::new(&Args::parse_from(["task-api", &url]).into_config().unwrap()).unwrap();
     // What is open stays, without a name.
     std::fs::remove_dir_all(&directory).unwrap();
+    app
+}
+
+/// The API, and where it listens.
+async fn serve_api(name: &str) -> (Arc<App>, std::net::SocketAddr) {
+    let app = app(name);
     app.lifecycle.start();
     let bound = Bound {
         connections: 100,

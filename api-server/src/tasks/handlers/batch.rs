@@ -103,7 +103,9 @@ pub async fn batch(
 ) -> Result<Response, ApiError> {
     let result = async {
         let idempotency = key.with_body(&body.bytes);
-        let requests = Batch::from_form(body.form)?.operations();
+        let batch = Batch::from_form(body.form)?;
+        let names = batch.names();
+        let requests = batch.operations();
         let operations = requests.iter().filter_map(|request| request.as_ref().ok().cloned()).collect();
         let written = app.tasks.apply(user.id, operations, idempotency).await?;
         let mut outcomes = written.value.into_iter();
@@ -112,7 +114,10 @@ pub async fn batch(
             Ok(_) => outcomes.next().map(OperationResult::from).ok_or_else(lost),
             Err(error) => Ok(error.into()),
         });
-        let results = results.collect::<Result<_, ApiError>>()?;
+        let results = results.collect::<Result<Vec<_>, ApiError>>()?;
+        for (name, result) in names.into_iter().zip(&results) {
+            app.metrics.task_operation_in_batch(name, result.error.is_none());
+        }
         Ok((Results { results }, written.replayed))
     };
     let result = result.await;
