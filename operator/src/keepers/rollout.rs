@@ -13,7 +13,7 @@ use serde_json::json;
 use taskplatform_blueprint::{Component, MANAGED_BY, Platform, RedisCluster, Unit, is_taken_by_no_node, units};
 use taskplatform_crds::{SWITCHOVER, TaskPlatform};
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Brief, Keeper, Seen, pace::Mood, patroni, redis, redis_cluster, switchover};
 use crate::{
@@ -143,6 +143,8 @@ impl Keeper for Rollout {
         if brief.may_act
             && let Err(why) = self.execute(brief, &step).await
         {
+            let (platform, namespace) = (brief.platform.name(), brief.platform.namespace());
+            warn!(platform, namespace, procedure = step.cause.procedure(), %step, why, "a step did not go, and is tried again");
             step.act = Act::Retry { why };
         }
         Some(Ok(Some(step)))
