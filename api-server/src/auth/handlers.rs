@@ -138,14 +138,25 @@ async fn account(app: &App, login: &Login) -> Result<Option<(User, String)>, Api
     Ok(None)
 }
 
-/// The account, if its password is right. Without an account it takes as long.
+/// The account, if its password is right; who guesses too often is refused.
 async fn verified(app: &App, headers: &HeaderMap, login: Login) -> Result<Option<(User, Verified)>, ApiError> {
     let who = app.throttle.who(&login.email_key(), headers);
     app.throttle.tries(who)?;
+    let verified = verify(app, login).await;
+    match &verified {
+        Ok(Some(_)) => app.throttle.right(who),
+        Ok(None) => {}
+        // The database or the hasher is away, which is nobody's guess.
+        Err(_) => app.throttle.not_tried(who),
+    }
+    verified
+}
+
+/// The account, if its password is right. Without an account it takes as long.
+async fn verify(app: &App, login: Login) -> Result<Option<(User, Verified)>, ApiError> {
     let (mut user, hash) = account(app, &login).await?.unzip();
     for password in login.passwords() {
         if app.passwords.verify(password.clone(), hash.clone()).await? {
-            app.throttle.right(who);
             let hash = hash.clone().unwrap_or_default();
             return Ok(user.take().map(|user| (user, Verified { password, hash })));
         }

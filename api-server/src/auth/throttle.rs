@@ -84,6 +84,14 @@ impl Throttle {
         self.counts.get_or_insert(who, COUNT, || Mutex::new(now), take)
     }
 
+    /// The try came to nothing, neither right nor wrong: it does not count.
+    pub fn not_tried(&self, who: Who) {
+        self.counts.get(who, |counted| {
+            let mut counted = counted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            *counted = counted.checked_sub(ANOTHER).unwrap_or(*counted);
+        });
+    }
+
     /// The password was right: whoever has it need not wait.
     pub fn right(&self, who: Who) {
         self.counts.remove(who);
@@ -140,6 +148,20 @@ mod tests {
         throttle.tries(who).unwrap();
         throttle.right(who);
         assert!(throttle.tries(who).is_ok(), "whoever has the password does not wait");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_to_nothing_does_not_count() {
+        let throttle = Throttle::new(b"key");
+        let who = throttle.who("me@example.com", &HeaderMap::new());
+        for _ in 0..5 * FREE {
+            throttle.tries(who).unwrap();
+            throttle.not_tried(who);
+        }
+        for _ in 0..FREE {
+            throttle.tries(who).unwrap();
+        }
+        assert!(throttle.tries(who).is_err());
     }
 
     #[tokio::test]
