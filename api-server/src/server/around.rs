@@ -9,12 +9,11 @@ use std::{
 };
 
 use axum::{
-    body::{Body, Bytes, HttpBody},
+    body::{Body, HttpBody},
     extract::{MatchedPath, Request},
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, timeout};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -28,6 +27,7 @@ use crate::{
     metrics::Route,
     problem,
     server::{
+        body::KeptBody,
         compress::{Encoding, compress},
         current::{self, Current, REQUEST_ID},
         exchange::Came,
@@ -165,30 +165,7 @@ fn keep_held(response: Response, held: Held) -> Response {
     if held.is_empty() {
         return response;
     }
-    response.map(|body| Body::new(HeldBody { body, _held: held }))
-}
-
-/// A body whose memory is counted until it is gone.
-struct HeldBody {
-    body: Body,
-    _held: Held,
-}
-
-impl HttpBody for HeldBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    response.map(|body| Body::new(KeptBody::new(body, held)))
 }
 
 /// What log and metrics tell of a request.

@@ -35,7 +35,10 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
 
-use crate::server::places::{Place, TURN};
+use crate::server::{
+    body::KeptBody,
+    places::{Place, TURN},
+};
 
 /// How long a connection may be idle. nginx closes idle connections to this side after 30 s: if this side were first, a request could
 /// meet the closing one.
@@ -290,7 +293,7 @@ struct Tracked {
 }
 
 impl Service<Request<Incoming>> for Tracked {
-    type Response = Response<TrackedBody>;
+    type Response = Response<KeptBody<Handling>>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -310,7 +313,8 @@ impl Service<Request<Incoming>> for Tracked {
                 handling.0.closing.store(true, Relaxed);
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(answer.map(|body| TrackedBody { body, _handling: handling }))
+            // The answer is complete when its body is gone.
+            Ok(answer.map(|body| KeptBody::new(body, handling)))
         })
     }
 }
@@ -372,28 +376,5 @@ impl Drop for RequestBody {
         if let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) {
             *self.state.unread.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
         }
-    }
-}
-
-/// An answer's body; the answer is complete when it is gone.
-struct TrackedBody {
-    body: Body,
-    _handling: Handling,
-}
-
-impl HttpBody for TrackedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -1,6 +1,7 @@
 //! The server: listens, starts what runs beside it, drains.
 
 pub mod around;
+mod body;
 pub mod compress;
 pub mod connections;
 pub mod current;
