@@ -3,14 +3,16 @@
 use std::borrow::Cow;
 
 use axum::response::{IntoResponse, Response};
+use task_api_cluster::redis::RedisFailure;
+use task_api_domain::validation::{FieldError, Invalid};
+use task_api_resilience::memory::Full;
+use task_api_sessions::SessionError;
+use task_api_store::StoreError;
 use thiserror::Error;
 
 use crate::{
-    auth::{password::PasswordError, session::SessionError},
-    memory::Full,
-    problem::{FieldError, Kind, Problem},
-    redis::RedisFailure,
-    store::StoreError,
+    auth::password::PasswordError,
+    problem::{Kind, Problem},
 };
 
 /// Why the process can't start, or stops.
@@ -77,7 +79,7 @@ pub enum ApiError {
     /// 413: more than [`crate::http::MAX_BODY`].
     #[error("the body is larger than 1 MiB")]
     TooLarge,
-    /// 414: more than [`crate::http::limits::MAX_URI`].
+    /// 414: more than [`crate::middleware::limits::MAX_URI`].
     #[error("the address is longer than 8 KiB; a filter or cursor of this API never makes it so long")]
     UriTooLong,
     /// 415: neither JSON nor nothing.
@@ -89,13 +91,13 @@ pub enum ApiError {
     /// 422: the idempotency key was used before, for something else.
     #[error("this Idempotency-Key was used for another request; take a new one")]
     KeyReused,
-    /// 431: more than [`crate::http::limits::MAX_HEADERS`].
+    /// 431: more than [`crate::middleware::limits::MAX_HEADERS`].
     #[error("the headers are larger than 32 KiB together; drop cookies that are not for this API")]
     HeadersTooLarge,
     /// 429: see [`crate::auth::throttle`].
     #[error("too many wrong passwords for this account; try again later, or from a browser that was logged in to it")]
     TooManyTries,
-    /// 429: more of this user's under way than [`crate::memory`] allows.
+    /// 429: more of this user's under way than [`task_api_resilience::memory`] allows.
     #[error("too much of yours is under way at once; wait for an answer before you send the next")]
     TooMuchAtOnce,
     /// 503: a dependency is away, or this instance starts, stops or is overloaded. The cause is logged and not told.
@@ -153,6 +155,12 @@ impl ApiError {
 /// Goes with a response to the log, and no further.
 #[derive(Clone, Debug)]
 pub struct Cause(pub String);
+
+impl From<Invalid> for ApiError {
+    fn from(Invalid(errors): Invalid) -> Self {
+        Self::Invalid(errors)
+    }
+}
 
 impl From<Full> for ApiError {
     fn from(full: Full) -> Self {

@@ -3,13 +3,12 @@
 use std::{error::Error, process::ExitCode};
 
 use api_server::{
-    App,
+    app::App,
     config::{Args, Command},
-    import, log, server,
-    trace::Traces,
-    worker,
+    import, server, worker,
 };
 use clap::Parser;
+use task_api_telemetry::{log, trace::Traces};
 use tikv_jemallocator::Jemalloc;
 use tokio::runtime::{Builder, Runtime};
 

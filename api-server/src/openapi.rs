@@ -7,8 +7,8 @@ use axum::{Extension, http::StatusCode, response::Response};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        self, ContentBuilder, HeaderBuilder, HttpMethod, ObjectBuilder, Ref, RefOr, Required, ResponseBuilder, Type,
-        path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem},
+        self, ContentBuilder, HeaderBuilder, HttpMethod, ObjectBuilder, Ref, RefOr, ResponseBuilder, Type,
+        path::{Operation, Parameter, ParameterIn, PathItem},
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -87,19 +87,6 @@ impl Document {
 )]
 pub async fn document(Extension(document): Extension<Arc<Document>>, known: IfNoneMatch) -> Response {
     document.0.clone().answer(&known)
-}
-
-/// A header that a request may have.
-pub fn header_parameter(name: &str, description: &str, pattern: &str, example: &str) -> Parameter {
-    let schema = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
-    ParameterBuilder::new()
-        .name(name)
-        .parameter_in(ParameterIn::Header)
-        .required(Required::False)
-        .description(Some(description))
-        .schema(Some(schema))
-        .example(Some(example.into()))
-        .build()
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = (HttpMethod, &mut Operation)> {

@@ -1,6 +1,6 @@
 //! RFC 9457 problems: what every answer that is not a success looks like.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -8,15 +8,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Serialize, Serializer};
+use task_api_domain::validation::FieldError;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{ObjectBuilder, RefOr, Schema, Type},
 };
 
-use crate::auth::throttle::ANOTHER;
-
 /// The content type of a problem.
 pub const CONTENT_TYPE: &str = "application/problem+json";
+
+/// How soon another password may be tried where too many were wrong.
+pub const ANOTHER_TRY: Duration = Duration::from_secs(30);
 
 /// A kind of problem: clients tell problems apart by its `type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,17 +88,6 @@ impl ToSchema for Kind {
     }
 }
 
-/// One thing wrong with one field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct FieldError {
-    /// The field, as the client calls it, such as `operations[3].task.title`; empty for the body as a whole.
-    #[schema(value_type = String, example = "title")]
-    pub field: Cow<'static, str>,
-    /// What it should be.
-    #[schema(example = "must have 1 to 255 characters")]
-    pub message: String,
-}
-
 /// Why a request, or an operation of a batch, did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
@@ -149,7 +140,7 @@ impl IntoResponse for Problem {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Kind::TOO_MANY_TRIES => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from(ANOTHER.as_secs()));
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(ANOTHER_TRY.as_secs()));
             }
             Kind::UNAVAILABLE | Kind::TOO_MUCH_AT_ONCE => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use task_api_sessions::Sessions;
+use task_api_store::Store;
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::App;
+use crate::server::lifecycle::Lifecycle;
 
 /// An answer is good for this long, so that probes cost little however many there are.
 const FRESH: Duration = Duration::from_secs(2);
@@ -20,9 +22,9 @@ pub struct Readiness(Mutex<Option<(Instant, Answer)>>);
 
 impl Readiness {
     /// What does not work, if anything.
-    pub async fn check(&self, app: &App) -> Answer {
+    pub async fn check(&self, lifecycle: &Lifecycle, store: &Store, sessions: &Sessions) -> Answer {
         // Costs nothing to find out, and whoever waits for it should not wait longer.
-        if !app.lifecycle.is_started() {
+        if !lifecycle.is_started() {
             return Err("database: its schema is not there yet; the log says what this instance waits for".to_owned());
         }
         let mut last = self.0.lock().await;
@@ -31,7 +33,7 @@ impl Readiness {
         {
             return answer.clone();
         }
-        let answer = probe(app).await;
+        let answer = probe(store, sessions).await;
         if last.as_ref().is_none_or(|(_, before)| *before != answer) {
             match &answer {
                 Ok(()) => tracing::info!("ready: every dependency works"),
@@ -43,11 +45,9 @@ impl Readiness {
     }
 }
 
-async fn probe(app: &App) -> Answer {
-    let (database, sessions) = tokio::join!(
-        tokio::time::timeout(TIMEOUT, app.store.check()),
-        tokio::time::timeout(TIMEOUT, app.sessions.check()),
-    );
+async fn probe(store: &Store, sessions: &Sessions) -> Answer {
+    let (database, sessions) =
+        tokio::join!(tokio::time::timeout(TIMEOUT, store.check()), tokio::time::timeout(TIMEOUT, sessions.check()),);
     let failed: Vec<_> = [
         describe("database", database.map(|result| result.map_err(|error| error.to_string()))),
         describe("sessions", sessions.map(|result| result.map_err(|error| error.to_string()))),

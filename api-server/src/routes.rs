@@ -11,7 +11,8 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    App, auth, docs,
+    app::App,
+    auth, docs,
     error::ApiError,
     openapi::{self, Base, Document},
     server::probes,

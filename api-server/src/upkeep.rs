@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
+use task_api_store::Store;
 use tokio::time::sleep;
-
-use crate::store::Store;
 
 /// The pause before the database is asked again whether it is there: it doubles from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));

@@ -12,22 +12,21 @@ use std::{
     },
 };
 
-use api_server::{
-    App,
-    auth::{model::Registration, session::Token},
-    config::Args,
-    form::Form,
-    id::TaskId,
-    store::{ListRequest, Mark, NewUser, Operation, Outcome, SearchRequest},
-    tasks::{
-        model::{Filter, NewTask, Priority, Status, Task, TaskPatch},
-        search::SearchQuery,
-    },
-};
+use api_server::{app::App, config::Args};
 use clap::Parser;
 use common::{Services, eventually, unique};
 use futures::future::join_all;
 use serde_json::{Value, json};
+use task_api_domain::{
+    id::TaskId,
+    mark::Mark,
+    search::SearchQuery,
+    task::{Filter, NewTask, Priority, Status, Task, TaskPatch},
+    user::Registration,
+    validation::Form,
+};
+use task_api_sessions::Token;
+use task_api_store::{ListRequest, NewUser, Operation, Outcome, SearchRequest};
 
 /// The most tasks that a user has here.
 const ALL: i64 = 500;

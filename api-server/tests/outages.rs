@@ -108,7 +108,7 @@ async fn a_look_up_by_id_visits_one_partition() {
     let services = services.with_database("plan").await;
     let api = Api::on(&services).await;
     let task = api.user().await.task("planned").await;
-    let id = api_server::id::TaskId::new(task["id"].as_i64().unwrap()).unwrap();
+    let id = task_api_domain::id::TaskId::new(task["id"].as_i64().unwrap()).unwrap();
     let (from, to) = id.created_within();
     let created: jiff::Timestamp = task["created_at"].as_str().unwrap().parse().unwrap();
     assert!(from <= created && created < to);

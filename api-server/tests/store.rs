@@ -10,18 +10,17 @@ mod postgres_only;
 
 use std::collections::{BTreeSet, HashSet};
 
-use api_server::{
-    id::TaskId,
-    store::{Bound, ListRequest, Mark, Operation, Outcome, PIECE_BYTES, SearchRequest, StoreError},
-    tasks::{
-        model::{Filter, Priority, Status, Task, TaskPatch, Version},
-        search::SearchQuery,
-    },
-};
 use bed::{Bed, create, id, idempotency, new_task, retitle};
 use common::eventually;
 use futures::future::join_all;
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
+use task_api_domain::{
+    id::TaskId,
+    mark::Mark,
+    search::SearchQuery,
+    task::{Filter, Priority, Status, Task, TaskPatch, Version},
+};
+use task_api_store::{Bound, ListRequest, Operation, Outcome, PIECE_BYTES, SearchRequest, StoreError};
 
 /// A view of all that the tests make.
 const WHOLE: Bound = Bound { tasks: 500, bytes: 100 << 20 };
@@ -152,7 +151,7 @@ async fn a_key_is_its_users_and_its_requests(bed: &Bed) {
     let (user, other) = (bed.user().await, bed.user().await);
     let key = idempotency(2);
     bed.store.apply(user, vec![create("mine")], Some(&key)).await.unwrap();
-    let another = api_server::store::Idempotency { fingerprint: [9; 32], ..key.clone() };
+    let another = task_api_store::Idempotency { fingerprint: [9; 32], ..key.clone() };
     let refused = bed.store.apply(user, vec![create("another")], Some(&another)).await;
     assert!(matches!(refused, Err(StoreError::KeyReused)), "{refused:?}");
     let theirs = bed.store.apply(other, vec![create("theirs")], Some(&key)).await.unwrap();
@@ -253,10 +252,10 @@ async fn a_view_says_whether_it_is_complete(bed: &Bed) {
 async fn a_piece_is_bounded_in_bytes(bed: &Bed) {
     let user = bed.user().await;
     // As large as a description may be: 256 KiB.
-    let large = "\u{1F4A3}".repeat(api_server::tasks::model::MAX_DESCRIPTION);
+    let large = "\u{1F4A3}".repeat(task_api_domain::task::MAX_DESCRIPTION);
     for number in 0..12 {
         let description = (number != 3).then(|| large.clone());
-        let task = api_server::tasks::model::NewTask { description, ..new_task(&format!("boom {number}")) };
+        let task = task_api_domain::task::NewTask { description, ..new_task(&format!("boom {number}")) };
         bed.apply(user, vec![Operation::Create(task)]).await;
     }
     let view = bed.store.load_view(user, Bound { bytes: 600 << 10, ..WHOLE }, bed.wrote(user)).await.unwrap();
@@ -284,7 +283,7 @@ async fn a_piece_is_bounded_in_bytes(bed: &Bed) {
 
 async fn a_search_finds_words_by_their_stem(bed: &Bed) {
     let (user, other) = (bed.user().await, bed.user().await);
-    let described = Operation::Create(api_server::tasks::model::NewTask {
+    let described = Operation::Create(task_api_domain::task::NewTask {
         description: Some("before the Run".to_owned()),
         ..new_task("Buy shoes")
     });
@@ -311,7 +310,7 @@ async fn a_search_finds_words_by_their_stem(bed: &Bed) {
 
 async fn a_search_finds_what_english_leaves_out(bed: &Bed) {
     let user = bed.user().await;
-    let described = Operation::Create(api_server::tasks::model::NewTask {
+    let described = Operation::Create(task_api_domain::task::NewTask {
         description: Some("Ask IT about it".to_owned()),
         ..new_task("New laptop")
     });
@@ -365,7 +364,7 @@ async fn summaries_count(bed: &Bed) {
     let made =
         [(Status::Pending, Priority::Low), (Status::Pending, Priority::High), (Status::Completed, Priority::Low)];
     let tasks = made.map(|(status, priority)| {
-        Operation::Create(api_server::tasks::model::NewTask { status, priority, ..new_task("counted") })
+        Operation::Create(task_api_domain::task::NewTask { status, priority, ..new_task("counted") })
     });
     let nobody = bed.store.summary(user).await.unwrap();
     assert_eq!(nobody.total(), 0);

@@ -8,26 +8,25 @@ use axum::{
     response::{AppendHeaders, IntoResponse, Response},
 };
 use serde::Serialize;
+use task_api_domain::{
+    user::{Email, Login, PasswordChange, Registration, User},
+    validation::FieldError,
+};
+use task_api_sessions::Token;
+use task_api_store::NewUser;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    App,
-    auth::{
-        COOKIE, CurrentUser,
-        model::{Email, Login, PasswordChange, Registration, User},
-        password::Passwords,
-        session::Token,
-        throttle,
-    },
+    app::App,
+    auth::{COOKIE, CurrentUser, password::Passwords, throttle},
     error::ApiError,
     http::{
         JsonBody,
         answer::{Found, JSON, json},
         etag::IfNoneMatch,
     },
-    problem::{FieldError, Problem},
-    store::NewUser,
+    problem::Problem,
 };
 
 /// Their routes.

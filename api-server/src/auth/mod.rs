@@ -1,9 +1,7 @@
 //! Accounts and sessions: who is asking.
 
 pub mod handlers;
-pub mod model;
 pub mod password;
-pub mod session;
 pub mod throttle;
 
 use std::sync::Arc;
@@ -12,14 +10,14 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, Method, header, request::Parts},
 };
+use task_api_domain::mark::Mark;
+use task_api_sessions::Token;
+use task_api_telemetry::context;
 
 use crate::{
-    App,
-    auth::session::Token,
+    app::App,
     error::ApiError,
-    http::{ContentType, content_type},
-    server::current,
-    store::Mark,
+    http::{ContentType, content_type, cookies::cookie},
 };
 
 /// The session's cookie.
@@ -42,7 +40,7 @@ impl FromRequestParts<Arc<App>> for CurrentUser {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let token = token(&parts.method, &parts.headers)?;
         let session = app.sessions.find(&token).await?.ok_or(ApiError::Unauthorized)?;
-        current::is_of(token.user_id());
+        context::is_of(token.user_id());
         Ok(Self { id: token.user_id(), token, wrote: session.wrote })
     }
 }
@@ -63,11 +61,6 @@ fn token(method: &Method, headers: &HeaderMap) -> Result<Token, ApiError> {
         token
     };
     token.and_then(|token| token.parse().ok()).ok_or(ApiError::Unauthorized)
-}
-
-fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-    cookies.flat_map(|value| value.split(';')).find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
 /// A browser sends the cookie along whoever made it ask, unless `SameSite` stops it. Old browsers don't know `SameSite`; for them:

@@ -4,24 +4,24 @@
 //! Ten are free, and then there is one each half a minute. Nobody locks an account's owner out so: who has logged in to it from a browser before
 //! brings a cookie that says so, and what others try does not count for them. Each instance counts what it sees.
 
-use std::{fmt, sync::Mutex, time::Duration};
+use std::{fmt, sync::Mutex};
 
 use axum::http::HeaderMap;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
+use task_api_resilience::weighted_cache::WeightedCache;
 use tokio::time::Instant;
 
-use crate::{auth::cookie, bounded::Bounded, error::ApiError};
+use crate::{error::ApiError, http::cookies::cookie, problem::ANOTHER_TRY};
 
 /// The cookie of a browser that has been logged in.
 pub const COOKIE: &str = "DEVICE";
 /// How long a browser is known, in seconds: a year.
 pub const KNOWN_FOR: u64 = 31_536_000;
 
-/// How many wrong passwords are free, and how soon there is another one.
+/// How many wrong passwords are free. Another one is [`ANOTHER_TRY`] later.
 const FREE: u32 = 10;
-pub(crate) const ANOTHER: Duration = Duration::from_secs(30);
 /// The most bytes that the counts take, and one of them; the one that was used longest ago goes first.
 const MEMORY: usize = 2 << 20;
 const COUNT: usize = 128;
@@ -34,7 +34,7 @@ const TAG: usize = 16;
 /// See the module.
 pub struct Throttle {
     mac: Hmac<Sha256>,
-    counts: Bounded<Who, Mutex<Instant>>,
+    counts: WeightedCache<Who, Mutex<Instant>>,
 }
 
 /// Whose wrong passwords are counted together: for an account, those of a browser that was logged in to it, or those of all others.
@@ -56,10 +56,10 @@ impl Throttle {
         padded[..32].copy_from_slice(&key);
         let mut mac = Hmac::<Sha256>::new(&padded.into());
         mac.update(CONTEXT);
-        Self { mac, counts: Bounded::new(MEMORY, |_| true) }
+        Self { mac, counts: WeightedCache::new(MEMORY, |_| true) }
     }
 
-    /// Who tries to log in to the account with this e-mail (see [`crate::auth::model::Email::key`]).
+    /// Who tries to log in to the account with this e-mail (see [`task_api_domain::user::Email::key`]).
     pub fn who(&self, email_key: &str, headers: &HeaderMap) -> Who {
         let nonce = cookie(headers, COOKIE).and_then(|cookie| self.open(email_key, cookie));
         let mut hash = Sha256::new_with_prefix(email_key);
@@ -75,10 +75,10 @@ impl Throttle {
         let now = Instant::now();
         let take = |counted: &Mutex<Instant>| {
             let mut counted = counted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if counted.saturating_duration_since(now) > ANOTHER * (FREE - 1) {
+            if counted.saturating_duration_since(now) > ANOTHER_TRY * (FREE - 1) {
                 return Err(ApiError::TooManyTries);
             }
-            *counted = (*counted).max(now) + ANOTHER;
+            *counted = (*counted).max(now) + ANOTHER_TRY;
             Ok(())
         };
         self.counts.get_or_insert(who, COUNT, || Mutex::new(now), take)
@@ -88,7 +88,7 @@ impl Throttle {
     pub fn not_tried(&self, who: Who) {
         self.counts.get(who, |counted| {
             let mut counted = counted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            *counted = counted.checked_sub(ANOTHER).unwrap_or(*counted);
+            *counted = counted.checked_sub(ANOTHER_TRY).unwrap_or(*counted);
         });
     }
 
@@ -141,10 +141,10 @@ mod tests {
         }
         assert!(throttle.tries(who).is_err());
         assert!(throttle.tries(throttle.who("you@example.com", &HeaderMap::new())).is_ok(), "another account");
-        advance(ANOTHER).await;
+        advance(ANOTHER_TRY).await;
         throttle.tries(who).unwrap();
         assert!(throttle.tries(who).is_err());
-        advance(ANOTHER).await;
+        advance(ANOTHER_TRY).await;
         throttle.tries(who).unwrap();
         throttle.right(who);
         assert!(throttle.tries(who).is_ok(), "whoever has the password does not wait");

@@ -2,11 +2,15 @@
 
 use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use jiff::SignedDuration;
+use task_api_store::Synchronous;
+use task_api_telemetry::log::LogFormat;
 
-use super::Synchronous;
-use crate::{import::ImportArgs, log::LogFormat};
+use crate::import::ImportArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,8 +51,9 @@ pub struct Args {
     #[arg(long, global = true, env = "DATABASE_URL", default_value = "task-api.db", hide_env_values = true)]
     pub database_url: String,
 
-    /// When a write to the SQLite file is on the disk
-    #[arg(long, env = "SQLITE_SYNCHRONOUS", value_enum, default_value_t = Synchronous::Normal)]
+    /// When a write to the SQLite file is on the disk: soon (normal), so that a crash of the machine may lose the last ones, or before
+    /// it is answered (full)
+    #[arg(long, env = "SQLITE_SYNCHRONOUS", default_value = "normal", value_parser = one_of([("normal", Synchronous::Normal), ("full", Synchronous::Full)]))]
     pub sqlite_synchronous: Synchronous,
 
     /// PostgreSQL replicas that answer reads: postgres://…, as many as there are databases
@@ -116,7 +121,7 @@ pub struct Args {
     pub max_connections: NonZeroU32,
 
     /// How log lines look [default: text on a terminal, json otherwise]
-    #[arg(long, global = true, env = "LOG_FORMAT")]
+    #[arg(long, global = true, env = "LOG_FORMAT", value_parser = one_of([("text", LogFormat::Text), ("json", LogFormat::Json)]))]
     pub log_format: Option<LogFormat>,
 }
 
@@ -135,6 +140,15 @@ pub struct WorkerArgs {
     /// How often the summaries are made anew, if tasks have changed
     #[arg(long, env = "SUMMARY_INTERVAL", default_value = "10s", value_parser = duration)]
     pub summary_interval: Duration,
+}
+
+/// Reads one of these words.
+fn one_of<T: Clone + Send + Sync + 'static, const N: usize>(
+    words: [(&'static str, T); N],
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(words.clone().map(|(word, _)| word)).try_map(move |given| {
+        words.iter().find(|(word, _)| *word == given).map(|(_, value)| value.clone()).ok_or("no such word")
+    })
 }
 
 /// Reads `90s`, `1h30m`, …

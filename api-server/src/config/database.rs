@@ -1,42 +1,9 @@
-//! Where users and tasks are kept.
+//! Where users and tasks are kept, by the URLs of databases.
 
-use std::path::PathBuf;
-
-use clap::ValueEnum;
+use task_api_domain::id::MAX_SHARDS;
+use task_api_store::{DatabaseConfig, PostgresOptions, ShardConfig, SqliteConfig, Synchronous};
 
 use super::ConfigError;
-use crate::{
-    id::MAX_SHARDS,
-    store::{PostgresOptions, ShardConfig},
-};
-
-/// When a write to the SQLite file is on the disk, so that a crash of the machine can't lose it. A crash of the process loses nothing either
-/// way, and neither kind of crash corrupts anything.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Synchronous {
-    /// Soon: the machine's crash may lose the last writes
-    #[default]
-    Normal,
-    /// Before it is answered
-    Full,
-}
-
-/// A SQLite file.
-#[derive(Clone, Debug)]
-pub struct SqliteConfig {
-    /// It is made if it is not there.
-    pub file: PathBuf,
-    /// How durable its writes are.
-    pub synchronous: Synchronous,
-}
-
-/// Where users and tasks are kept.
-pub enum DatabaseConfig {
-    /// A file.
-    Sqlite(SqliteConfig),
-    /// Servers.
-    Postgres(Box<PostgresOptions>),
-}
 
 /// Reads `DATABASE_URL` and `DATABASE_READ_URL`.
 pub(super) fn database(

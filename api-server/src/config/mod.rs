@@ -6,12 +6,12 @@ mod database;
 use std::{fmt, net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use lapin::uri::{AMQPScheme, AMQPUri};
+use task_api_domain::id::MAX_SHARDS;
+use task_api_store::DatabaseConfig;
 use thiserror::Error;
 
-use crate::id::MAX_SHARDS;
 pub use args::{Args, Command, WorkerArgs};
 use database::database;
-pub use database::{DatabaseConfig, SqliteConfig, Synchronous};
 
 /// What a worker works with.
 pub struct WorkerConfig {
@@ -224,6 +224,8 @@ fn random_key() -> Result<Vec<u8>, getrandom::Error> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+
+    use task_api_store::Synchronous;
 
     use super::*;
 

@@ -14,7 +14,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    App,
+    app::App,
     http::etag::{ETag, IfNoneMatch},
 };
 

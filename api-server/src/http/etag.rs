@@ -15,7 +15,7 @@ use utoipa::{
     openapi::path::{Parameter, ParameterIn},
 };
 
-use crate::{error::ApiError, openapi::header_parameter};
+use crate::{error::ApiError, http::parameters::header_parameter};
 
 /// What tells one state of a resource from another.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,16 +10,13 @@ use axum::{
     http::{HeaderName, HeaderValue, Method, Uri, request::Parts},
 };
 use sha2::{Digest, Sha256};
+use task_api_store::{Idempotency, IdempotencyKey};
 use utoipa::{
     IntoParams,
     openapi::path::{Parameter, ParameterIn},
 };
 
-use crate::{
-    error::ApiError,
-    openapi::header_parameter,
-    store::{Idempotency, IdempotencyKey},
-};
+use crate::{error::ApiError, http::parameters::header_parameter};
 
 /// The request's header.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");

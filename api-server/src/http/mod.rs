@@ -1,10 +1,11 @@
 //! What handlers take from a request, with this API's answers where it is not there, and what every answer carries.
 
 pub mod answer;
+pub mod body;
+pub mod cookies;
 pub mod etag;
-pub mod headers;
 pub mod idempotency;
-pub mod limits;
+mod parameters;
 pub mod query;
 
 use std::{sync::Arc, time::Duration};
@@ -15,6 +16,11 @@ use axum::{
     http::{HeaderMap, StatusCode, header, request::Parts},
     response::IntoResponse,
 };
+use task_api_domain::{
+    id::{self, TaskId},
+    validation::Form,
+};
+use task_api_telemetry::context;
 
 use utoipa::{
     IntoParams,
@@ -24,13 +30,7 @@ use utoipa::{
     },
 };
 
-use crate::{
-    App,
-    error::ApiError,
-    form::Form,
-    id::{self, TaskId},
-    server::current,
-};
+use crate::{app::App, error::ApiError};
 
 /// The most bytes that a body may have.
 pub const MAX_BODY: usize = 1 << 20;
@@ -59,7 +59,7 @@ impl FromRequest<Arc<App>> for JsonBody {
         }
         let most = request.body().size_hint().upper().and_then(|most| usize::try_from(most).ok());
         let most = most.unwrap_or(MAX_BODY).min(MAX_BODY);
-        let mut held = app.memory.hold(current::user(), BODY_COST * most).await?;
+        let mut held = app.memory.hold(context::user(), BODY_COST * most).await?;
         let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, app));
         let bytes = read.await.map_err(|_| ApiError::RequestTimeout)?.map_err(|rejection| {
             if rejection.into_response().status() == StatusCode::PAYLOAD_TOO_LARGE {
@@ -69,24 +69,30 @@ impl FromRequest<Arc<App>> for JsonBody {
             }
         })?;
         held.shrink(BODY_COST * bytes.len());
-        current::keep(held);
+        if !held.is_empty() {
+            context::keep(held);
+        }
         let body = serde_json::from_slice(&bytes)
             .map_err(|error| ApiError::BadRequest(format!("the body is not JSON: {error}").into()))?;
         Ok(Self { form: Form::body(body)?, bytes })
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for TaskId {
+/// The id in the path of a task.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskPath(pub TaskId);
+
+impl<S: Send + Sync> FromRequestParts<S> for TaskPath {
     type Rejection = ApiError;
 
     /// What can't be an id is an id that no task has.
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| ApiError::NotFound)?;
-        id.parse().map_err(|()| ApiError::NotFound)
+        id.parse().map(Self).map_err(|()| ApiError::NotFound)
     }
 }
 
-impl IntoParams for TaskId {
+impl IntoParams for TaskPath {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let schema = ObjectBuilder::new()
             .schema_type(Type::Integer)

@@ -2,8 +2,9 @@
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use percent_encoding::percent_decode_str;
+use task_api_domain::validation::Form;
 
-use crate::{error::ApiError, form::Form};
+use crate::error::ApiError;
 
 /// A query string.
 #[derive(Debug)]
@@ -14,7 +15,7 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryForm {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let pairs = pairs(parts.uri.query().unwrap_or_default()).map_err(ApiError::BadRequest)?;
-        Form::query(pairs).map(Self)
+        Ok(Self(Form::query(pairs)?))
     }
 }
 

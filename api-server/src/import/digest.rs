@@ -3,8 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-
-use crate::tasks::model::NewTask;
+use task_api_domain::task::NewTask;
 
 /// How many tasks there are, and the sum of their hashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -48,7 +47,7 @@ fn hex<S: serde::Serializer>(checksum: &u128, serializer: S) -> Result<S::Ok, S:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::model::{Priority, Status};
+    use task_api_domain::task::{Priority, Status};
 
     #[test]
     fn it_knows_every_field_and_no_order() {

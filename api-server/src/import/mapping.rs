@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-
-use crate::tasks::model::{Priority, Status};
+use task_api_domain::task::{Priority, Status};
 
 /// A mapping file. What it leaves out is called as in this program's own SQLite files.
 #[derive(Debug, Default, Deserialize)]

@@ -5,7 +5,7 @@
 //! 3. Tasks follow in the order of their rows, in batches, with new ids of the second in which they were made.
 //! 4. What is in the store is read back and compared with the file, user by user.
 //!
-//! A batch and the word that it is there are one transaction (see [`crate::store::import`]). So whoever ends an import, at whatever moment,
+//! A batch and the word that it is there are one transaction (see [`Store::import_tasks`]). So whoever ends an import, at whatever moment,
 //! starts it again and loses and doubles nothing. The file is known by its path: it must stay where it is until the import is through.
 
 mod digest;
@@ -25,14 +25,11 @@ use std::{
 
 use clap::ValueEnum;
 use futures::{StreamExt, TryStreamExt, stream};
+use task_api_domain::{mark::Mark, task::NewTask};
+use task_api_store::{Bound, DatabaseConfig, ImportedAccount, ImportedTask, Store, StoreError};
 use thiserror::Error;
 
-use crate::{
-    auth::password::NOBODY,
-    config::DatabaseConfig,
-    store::{Bound, ImportedAccount, ImportedTask, Mark, Store, StoreError},
-    tasks::model::NewTask,
-};
+use crate::auth::password::NOBODY;
 use digest::Digest;
 use mapping::Mapping;
 use progress::Progress;

@@ -8,18 +8,17 @@ use std::{
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, Row, types::ValueRef};
 use serde_json::{Map, Value, json};
+use task_api_domain::{
+    id::TaskId,
+    task::NewTask,
+    user::{Email, MAX_NAME},
+    validation::{self, Form, Invalid},
+};
 
 use super::{
     ImportError,
     mapping::{Column, Mapping, TaskColumn, Unit, UserColumn},
     times,
-};
-use crate::{
-    auth::model::{Email, MAX_NAME},
-    error::ApiError,
-    form::{self, Form},
-    id::TaskId,
-    tasks::model::NewTask,
 };
 
 /// A row, or what is wrong with it.
@@ -124,7 +123,7 @@ impl Source {
         let email = text(row, UserColumn::Email).map_err(|problem| named(UserColumn::Email, problem))?;
         let email = email.ok_or_else(|| named(UserColumn::Email, "is missing".to_owned()))?;
         let name = text(row, UserColumn::Name).map_err(|problem| named(UserColumn::Name, problem))?;
-        let name = name.filter(|name| !name.is_empty()).map(|name| form::text(json!(name), 1, MAX_NAME));
+        let name = name.filter(|name| !name.is_empty()).map(|name| validation::text(json!(name), 1, MAX_NAME));
         let hash = text(row, UserColumn::PasswordHash);
         Ok(Account {
             id: integer(row, UserColumn::Id)?,
@@ -149,12 +148,9 @@ impl Source {
         if let Some(due_date) = self.time(row, table, TaskColumn::DueDate)? {
             body.insert(TaskColumn::DueDate.name().to_owned(), json!(due_date));
         }
-        let task = Form::body(Value::Object(body)).and_then(NewTask::from_form).map_err(|error| match error {
-            ApiError::Invalid(errors) => {
-                let each: Vec<_> = errors.iter().map(|error| format!("{} {}", error.field, error.message)).collect();
-                each.join("; ")
-            }
-            other => other.to_string(),
+        let task = Form::body(Value::Object(body)).and_then(NewTask::from_form).map_err(|Invalid(errors)| {
+            let each: Vec<_> = errors.iter().map(|error| format!("{} {}", error.field, error.message)).collect();
+            each.join("; ")
         })?;
         let created_at = self.time(row, table, TaskColumn::CreatedAt)?.ok_or("created_at is missing")?;
         if TaskId::all_of(created_at, 0).is_none() {

@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use argon2::password_hash::phc::PasswordHash;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
+use task_api_store::{Store, StoreError};
 
 use super::{AT_ONCE, ImportError, digest::Digest, progress::Progress, source::Source};
-use crate::store::{Store, StoreError};
-
 /// A row that can't be imported.
 #[derive(Debug, Serialize)]
 pub(super) struct Fault {

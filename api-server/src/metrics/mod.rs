@@ -13,8 +13,10 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
+use task_api_store::StoreMetrics;
+use task_api_telemetry::metrics::CacheMetrics;
 
-use crate::{cache_metrics::CacheMetrics, error::ApiError, store::StoreMetrics};
+use crate::error::ApiError;
 
 mod process;
 

@@ -35,9 +35,9 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
 
-use crate::server::{
-    body::KeptBody,
-    places::{Place, TURN},
+use crate::{
+    http::body::KeptBody,
+    server::admission::{Permit, TURN},
 };
 
 /// How long a connection may be idle. nginx closes idle connections to this side after 30 s: if this side were first, a request could
@@ -68,25 +68,25 @@ pub(super) enum After {
 
 /// When the request at hand came, where it had to wait before it was read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Came(pub(super) Instant);
+pub(crate) struct Came(pub(crate) Instant);
 
 /// A request and its answer, and what the client sends meanwhile.
 pub(super) struct Exchange<'c> {
     router: &'c Router,
     keep_alive: bool,
-    place: Option<Place<'c>>,
+    permit: Option<Permit<'c>>,
     came: Option<Came>,
 }
 
 impl<'c> Exchange<'c> {
     /// Answers by `router`; without `keep_alive` the connection is closed then.
     pub(super) fn new(router: &'c Router, keep_alive: bool) -> Self {
-        Self { router, keep_alive, place: None, came: None }
+        Self { router, keep_alive, permit: None, came: None }
     }
 
-    /// It has `place`, and its turn for as long as it uses it.
-    pub(super) fn in_place(self, place: Place<'c>) -> Self {
-        Self { place: Some(place), ..self }
+    /// It has a `permit`, and its turn for as long as it uses it.
+    pub(super) fn with(self, permit: Permit<'c>) -> Self {
+        Self { permit: Some(permit), ..self }
     }
 
     /// The request waits since it `came`.
@@ -124,10 +124,10 @@ impl<'c> Exchange<'c> {
             }
             let waiting = state.waiting();
             // Others need the turn more than one that waits for its client, or for long.
-            if let Some(place) = self.place.as_mut().filter(|place| place.has_turn())
+            if let Some(permit) = self.permit.as_mut().filter(|permit| permit.has_turn())
                 && (waiting != Waiting::Handler || turn.as_mut().poll(cx).is_ready())
             {
-                place.give_turn();
+                permit.give_turn();
             }
             let timeout = match waiting {
                 Waiting::Handler => return Poll::Pending,

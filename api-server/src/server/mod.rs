@@ -1,13 +1,9 @@
 //! The server: listens, starts what runs beside it, drains.
 
-pub mod around;
-mod body;
-pub mod compress;
-pub mod connections;
-pub mod current;
-mod exchange;
+pub mod admission;
+pub(crate) mod exchange;
 pub mod lifecycle;
-pub mod places;
+pub mod listener;
 pub mod probes;
 pub mod router;
 
@@ -25,9 +21,10 @@ use tokio::{
 };
 
 use crate::{
-    App, Config,
+    Config,
+    app::App,
     error::StartError,
-    server::connections::{Bound, Connections},
+    server::listener::{Bound, Listener},
     upkeep,
 };
 
@@ -52,9 +49,9 @@ pub async fn run(app: Arc<App>, config: &Config) -> Result<(), StartError> {
     let stop = stop_signal()?;
 
     let upkeep = tokio::spawn(prepare_and_keep_up(Arc::clone(&app)));
-    let metrics = tokio::spawn(Connections::default().accept(metrics, router::metrics(Arc::clone(&app)), None));
+    let metrics = tokio::spawn(Listener::default().accept(metrics, router::metrics(Arc::clone(&app)), None));
     let caches = tokio::spawn(keep_caches(Arc::clone(&app)));
-    let connections = Connections::default();
+    let connections = Listener::default();
     let bound = Bound {
         connections: app.most_connections,
         beyond: router::refusing(Arc::clone(&app), "connections"),

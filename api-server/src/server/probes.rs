@@ -11,7 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{App, error::ApiError};
+use crate::{app::App, error::ApiError};
 
 /// Their routes. They are answered before anything else is.
 pub fn routes() -> OpenApiRouter<Arc<App>> {
@@ -57,7 +57,7 @@ pub async fn health(State(app): State<Arc<App>>) -> Result<Probed, ApiError> {
 /// It writes and reads back a row and a session. 503 where one of them fails; which one, the log tells, and `/ready` on the port of the metrics.
 #[utoipa::path(get, path = "/api/ready", tag = "health", responses((status = 200, description = "It is ready", body = Health)))]
 pub async fn ready(State(app): State<Arc<App>>) -> Result<Probed, ApiError> {
-    match app.readiness.check(&app).await {
+    match app.readiness.check(&app.lifecycle, &app.store, &app.sessions).await {
         Ok(()) => Ok((NO_STORE, Json(Health { status: "ready" }))),
         Err(cause) => {
             Err(ApiError::Unavailable { detail: "this instance can't do its work now; its log says why".into(), cause })
@@ -67,6 +67,6 @@ pub async fn ready(State(app): State<Arc<App>>) -> Result<Probed, ApiError> {
 
 /// The same for those who may know what fails.
 pub async fn ready_or_why(State(app): State<Arc<App>>) -> Result<Probed, ApiError> {
-    app.readiness.check(&app).await.map_err(ApiError::unavailable)?;
+    app.readiness.check(&app.lifecycle, &app.store, &app.sessions).await.map_err(ApiError::unavailable)?;
     Ok((NO_STORE, Json(Health { status: "ready" })))
 }

@@ -11,23 +11,25 @@ use axum::{
 };
 
 use crate::{
-    App,
+    app::App,
     error::{ApiError, StartError},
     http::MAX_BODY,
-    metrics, routes,
-    server::{around::AroundLayer, probes},
+    metrics,
+    middleware::MiddlewareLayer,
+    routes,
+    server::probes,
 };
 
 /// The API.
 pub fn api(app: Arc<App>) -> Result<Router, StartError> {
-    Ok(routes::api()?.layer(DefaultBodyLimit::max(MAX_BODY)).layer(AroundLayer(Arc::clone(&app))).with_state(app))
+    Ok(routes::api()?.layer(DefaultBodyLimit::max(MAX_BODY)).layer(MiddlewareLayer(Arc::clone(&app))).with_state(app))
 }
 
 /// What answers where more would be too much: probes, since this instance lives, and that there are too many of `what`.
 pub fn refusing(app: Arc<App>, what: &'static str) -> Router {
     Router::from(probes::routes())
         .fallback(async move || ApiError::unavailable(format!("too many {what} at once; try again")))
-        .layer(AroundLayer(Arc::clone(&app)))
+        .layer(MiddlewareLayer(Arc::clone(&app)))
         .with_state(app)
 }
 

@@ -4,17 +4,15 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use task_api_domain::{
+    id::TaskId,
+    task::{NewTask, TaskPatch, Version},
+    validation::{self, FieldError, Form},
+};
+use task_api_store::Operation;
 use utoipa::ToSchema;
 
-use crate::{
-    error::ApiError,
-    form::{self, Form},
-    http::etag::ETag,
-    id::TaskId,
-    problem::FieldError,
-    store::Operation,
-    tasks::model::{NewTask, TaskPatch, Version},
-};
+use crate::{error::ApiError, http::etag::ETag};
 
 /// The most operations in a batch.
 pub const MAX_OPERATIONS: usize = 100;
@@ -109,9 +107,9 @@ impl BatchOperation {
         let mut form = Form::at(place, value).map_err(|error| vec![error])?;
         let Some(op) = form.required("op", op) else { return form.parsed(None) };
         let operation = match op {
-            Op::Create => form.required("task", form::object).map(|task| Self::Create { task }),
+            Op::Create => form.required("task", validation::object).map(|task| Self::Create { task }),
             Op::Update => {
-                let (id, task) = (form.required("id", id), form.required("task", form::object));
+                let (id, task) = (form.required("id", id), form.required("task", validation::object));
                 let if_match = form.optional("if_match", tag);
                 id.zip(task).map(|(id, task)| Self::Update { id, task, if_match })
             }

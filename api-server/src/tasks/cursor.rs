@@ -10,10 +10,8 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use sha2::Sha256;
-
-use crate::tasks::{model::Filter, search::SearchQuery};
+use task_api_domain::{position::Position, search::SearchQuery, task::Filter};
 
 /// Changes with the layout, so that an old cursor is refused rather than misread.
 const CONTEXT: &[u8] = b"task list cursor 1";
@@ -23,15 +21,6 @@ const MOVING: Duration = Duration::from_mins(10);
 const TAG: usize = 16;
 /// Microseconds and id.
 const POSITION: usize = 16;
-
-/// A place in the list of a user's tasks, newest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Position {
-    /// When the task there was made.
-    pub created_at: Timestamp,
-    /// Its id, which tells apart what was made in the same microsecond.
-    pub id: i64,
-}
 
 /// What is paged through.
 #[derive(Clone, Copy, Debug)]
@@ -125,7 +114,7 @@ mod tests {
     use super::*;
 
     const ALL: Listing<'_> = Listing::Tasks(Filter { status: None, priority: None });
-    use crate::tasks::model::{Priority, Status};
+    use task_api_domain::task::{Priority, Status};
 
     fn position() -> impl Strategy<Value = Position> {
         (-1_000_000_000_000_000i64..4_000_000_000_000_000, 1i64..1 << 53)

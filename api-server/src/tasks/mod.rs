@@ -1,11 +1,6 @@
-//! Tasks: what they are, and the requests about them.
+//! Requests about tasks.
 
 pub mod batch;
 pub mod cursor;
 pub mod handlers;
-pub mod model;
-pub mod quota;
-pub mod search;
-pub mod service;
-pub mod summary;
-pub mod views;
+pub mod query;

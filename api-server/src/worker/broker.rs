@@ -11,10 +11,9 @@ use lapin::{
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
+use task_api_store::{Event, StoreError};
 use thiserror::Error;
 use tokio::time::timeout;
-
-use crate::store::{Event, StoreError};
 
 /// Where events go: a durable topic exchange. The routing key is the kind of change: `task.created`, `task.updated` or `task.deleted`.
 pub const EXCHANGE: &str = "task-events";

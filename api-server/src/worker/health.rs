@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Json, Router, extract::State, routing::get};
 use serde_json::{Value, json};
+use task_api_store::Store;
 use tokio::time::timeout;
 
-use crate::{error::ApiError, server::lifecycle::Lifecycle, store::Store};
+use crate::{error::ApiError, server::lifecycle::Lifecycle};
 
 /// A database that takes longer than this counts as down.
 const TIMEOUT: Duration = Duration::from_secs(3);

@@ -19,12 +19,9 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+use task_api_store::{Backlog, Relayed};
 
-use crate::{
-    error::ApiError,
-    metrics::CONTENT_TYPE,
-    store::{Backlog, Relayed},
-};
+use crate::{error::ApiError, metrics::CONTENT_TYPE};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ShardLabel {

@@ -11,6 +11,7 @@ mod summary;
 
 use std::{sync::Arc, time::Duration};
 
+use task_api_store::{Outbox, Store};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -24,8 +25,7 @@ use self::{
 use crate::{
     config::WorkerConfig,
     error::StartError,
-    server::{self, connections::Connections, lifecycle::Lifecycle},
-    store::{Outbox, Store},
+    server::{self, lifecycle::Lifecycle, listener::Listener},
     upkeep,
 };
 
@@ -49,8 +49,8 @@ pub async fn run(config: WorkerConfig) -> Result<(), StartError> {
 
     let health = Arc::new(Health::new(Arc::clone(&store), Arc::clone(&lifecycle)));
     let mut beside = JoinSet::new();
-    beside.spawn(Connections::default().accept(listener, health::router(health), None));
-    beside.spawn(Connections::default().accept(metrics_listener, metrics::router(Arc::clone(&metrics)), None));
+    beside.spawn(Listener::default().accept(listener, health::router(health), None));
+    beside.spawn(Listener::default().accept(metrics_listener, metrics::router(Arc::clone(&metrics)), None));
     let working = tokio::spawn(work(config, Arc::clone(&store), Arc::clone(&lifecycle), metrics));
 
     stop.await;

@@ -7,16 +7,14 @@
 use std::time::Duration;
 
 use lapin::uri::AMQPUri;
+use task_api_store::{Outbox, Relayed};
 use tokio::time::sleep;
 
 use super::{
     broker::{Publisher, RelayError},
     metrics::ShardMetrics,
 };
-use crate::{
-    server::lifecycle::Lifecycle,
-    store::{Outbox, Relayed},
-};
+use crate::server::lifecycle::Lifecycle;
 
 /// How long an empty outbox is left alone. Notifications do not get through a pooler in transaction mode.
 const IDLE: Duration = Duration::from_millis(200);

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use task_api_store::Summaries;
 use tokio::time::{Instant, sleep};
 
 use super::metrics::ShardMetrics;
-use crate::store::Summaries;
-
 /// A refresh reads every task. It is left alone for so many times as long as it took, so that it takes no more than a tenth of a core.
 const REST: u32 = 9;
 

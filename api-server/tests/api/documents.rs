@@ -92,30 +92,31 @@ async fn the_document_describes_every_answer() {
 /// The numbers in the document are written beside the constants that the code obeys.
 #[tokio::test]
 async fn the_document_tells_the_limits() {
-    use api_server::{auth::model as auth, id, tasks};
+    use api_server::tasks::{batch, query};
+    use task_api_domain::{id, search, task, user};
     let api = Api::alone().await;
     let document = api.client().get("/api/openapi.json").await.expect(StatusCode::OK);
     let schemas = &document["components"]["schemas"];
     let field = |schema: &str, field: &str, limit: &str| schemas[schema]["properties"][field][limit].as_u64().unwrap();
     for schema in ["Task", "NewTask", "TaskPatch"] {
-        assert_eq!(field(schema, "title", "maxLength"), tasks::model::MAX_TITLE as u64);
-        assert_eq!(field(schema, "description", "maxLength"), tasks::model::MAX_DESCRIPTION as u64);
+        assert_eq!(field(schema, "title", "maxLength"), task::MAX_TITLE as u64);
+        assert_eq!(field(schema, "description", "maxLength"), task::MAX_DESCRIPTION as u64);
     }
     assert_eq!(field("Task", "id", "maximum"), id::MAX.unsigned_abs());
-    assert_eq!(field("Batch", "operations", "maxItems"), tasks::batch::MAX_OPERATIONS as u64);
-    assert_eq!(field("Registration", "password", "minLength"), auth::MIN_PASSWORD as u64);
-    assert_eq!(field("Registration", "password", "maxLength"), auth::MAX_PASSWORD as u64);
-    assert_eq!(field("Registration", "name", "maxLength"), auth::MAX_NAME as u64);
+    assert_eq!(field("Batch", "operations", "maxItems"), batch::MAX_OPERATIONS as u64);
+    assert_eq!(field("Registration", "password", "minLength"), user::MIN_PASSWORD as u64);
+    assert_eq!(field("Registration", "password", "maxLength"), user::MAX_PASSWORD as u64);
+    assert_eq!(field("Registration", "name", "maxLength"), user::MAX_NAME as u64);
     let parameter = |path: &str, name: &str| {
         let parameters = document["paths"][path]["get"]["parameters"].as_array().unwrap();
         parameters.iter().find(|parameter| parameter["name"] == name).unwrap()["schema"].clone()
     };
     for path in ["/api/tasks", "/api/tasks/search"] {
         let limit = parameter(path, "limit");
-        assert_eq!(limit["maximum"], tasks::model::MAX_LIMIT);
-        assert_eq!(limit["default"], tasks::model::DEFAULT_LIMIT);
+        assert_eq!(limit["maximum"], query::MAX_LIMIT);
+        assert_eq!(limit["default"], query::DEFAULT_LIMIT);
     }
-    assert_eq!(parameter("/api/tasks/search", "q")["maxLength"], tasks::search::MAX_QUERY);
+    assert_eq!(parameter("/api/tasks/search", "q")["maxLength"], search::MAX_QUERY);
 }
 
 #[tokio::test]

@@ -211,7 +211,7 @@ impl Api {
         let mut child = command
             .args(["--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", "--log-format=json"])
             .env_clear()
-            .env("RUST_LOG", "info,api_server=debug")
+            .env("RUST_LOG", "info,api_server=debug,task_api_store=debug,task_api_cache=debug,task_api_cluster=debug,task_api_sessions=debug")
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stderr(Stdio::piped())

@@ -2,18 +2,18 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Mutex, time::Duration};
 
-use api_server::{
-    auth::model::{Email, Registration},
-    config::{SqliteConfig, Synchronous},
-    form::Form,
-    id::TaskId,
-    store::{
-        Idempotency, IdempotencyKey, ListRequest, Mark, NewUser, Operation, Outcome, PostgresOptions, ShardConfig,
-        Store, StoreError,
-    },
-    tasks::model::{Filter, NewTask, Priority, Status, Task, TaskPatch, Version},
-};
 use serde_json::json;
+use task_api_domain::{
+    id::TaskId,
+    mark::Mark,
+    task::{Filter, NewTask, Priority, Status, Task, TaskPatch, Version},
+    user::{Email, Registration},
+    validation::Form,
+};
+use task_api_store::{
+    Idempotency, IdempotencyKey, ListRequest, NewUser, Operation, Outcome, PostgresOptions, ShardConfig, SqliteConfig,
+    Store, StoreError, Synchronous,
+};
 use tokio::sync::OnceCell;
 
 use crate::common::{PASSWORD, Services, eventually, unique};

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use api_server::{
-    store::{Operation, Outcome, Store, StoreError},
-    tasks::model::{TaskPatch, Version},
-};
 use futures::future::join_all;
+use task_api_domain::task::{TaskPatch, Version};
+use task_api_store::{Operation, Outcome, Store, StoreError};
 
 use crate::{
     WHOLE,

@@ -7,11 +7,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use task_api_domain::task::{Task, Version};
+use task_api_store::Outcome;
 use utoipa::ToSchema;
 
 use super::write::replayed_header;
 use crate::{
-    App,
+    app::App,
     auth::CurrentUser,
     error::ApiError,
     http::{
@@ -21,11 +23,7 @@ use crate::{
         idempotency::Key,
     },
     problem::Problem,
-    store::Outcome,
-    tasks::{
-        batch::Batch,
-        model::{Task, Version},
-    },
+    tasks::batch::Batch,
 };
 
 /// What became of every operation.

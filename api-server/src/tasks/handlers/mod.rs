@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::App;
+use crate::app::App;
 
 /// Their routes.
 pub fn routes() -> OpenApiRouter<Arc<App>> {

@@ -5,24 +5,28 @@ use std::sync::Arc;
 use axum::{extract::State, response::Response};
 use jiff::Timestamp;
 use serde::Serialize;
+use task_api_domain::{
+    position::Position,
+    search::SearchQuery,
+    summary::Summary,
+    task::{Priority, Status, Task},
+};
+use task_api_store::{ListRequest, SearchRequest};
 use utoipa::ToSchema;
 
 use crate::{
-    App,
+    app::App,
     auth::CurrentUser,
     error::ApiError,
     http::{
+        TaskPath,
         answer::{Found, json},
         etag::{ETag, IfNoneMatch},
         query::QueryForm,
     },
-    id::TaskId,
-    store::{ListRequest, SearchRequest},
     tasks::{
-        cursor::{Listing, Position},
-        model::{ListQuery, Priority, SearchTasks, Status, Task},
-        search::SearchQuery,
-        summary::Summary,
+        cursor::Listing,
+        query::{ListQuery, SearchTasks},
     },
 };
 
@@ -110,13 +114,13 @@ fn open(
 
 /// Gets a task
 #[utoipa::path(
-    get, path = "/api/tasks/{id}", tag = "tasks", params(TaskId, IfNoneMatch), security(("bearer" = []), ("cookie" = [])),
+    get, path = "/api/tasks/{id}", tag = "tasks", params(TaskPath, IfNoneMatch), security(("bearer" = []), ("cookie" = [])),
     responses((status = 200, description = "The task", body = Task))
 )]
 pub async fn get(
     State(app): State<Arc<App>>,
     user: CurrentUser,
-    id: TaskId,
+    TaskPath(id): TaskPath,
     known: IfNoneMatch,
 ) -> Result<Response, ApiError> {
     let result = async {

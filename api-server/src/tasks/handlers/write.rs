@@ -7,20 +7,22 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use task_api_domain::{
+    id::TaskId,
+    task::{NewTask, Task, TaskPatch, Version},
+};
+use task_api_store::{Operation, Outcome};
 
 use crate::{
-    App,
+    app::App,
     auth::CurrentUser,
     error::ApiError,
     http::{
-        JsonBody,
+        JsonBody, TaskPath,
         answer::{JSON, json},
         etag::{ETag, IfMatch},
         idempotency::{IDEMPOTENT_REPLAYED, Key},
     },
-    id::TaskId,
-    store::{Operation, Outcome},
-    tasks::model::{NewTask, Task, TaskPatch, Version},
 };
 
 /// Makes a task
@@ -57,14 +59,14 @@ pub async fn create(
 ///
 /// A field that is absent stays, null clears what may be empty. A change that changes nothing leaves `updated_at` and the `ETag` as they are.
 #[utoipa::path(
-    patch, path = "/api/tasks/{id}", tag = "tasks", params(TaskId, IfMatch), request_body = TaskPatch,
+    patch, path = "/api/tasks/{id}", tag = "tasks", params(TaskPath, IfMatch), request_body = TaskPatch,
     security(("bearer" = []), ("cookie" = [])),
     responses((status = 200, description = "The task as it is now", body = Task, headers(("etag" = String, description = "Its state"))))
 )]
 pub async fn update(
     State(app): State<Arc<App>>,
     user: CurrentUser,
-    id: TaskId,
+    TaskPath(id): TaskPath,
     condition: IfMatch,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
@@ -81,13 +83,13 @@ pub async fn update(
 
 /// Deletes a task
 #[utoipa::path(
-    delete, path = "/api/tasks/{id}", tag = "tasks", params(TaskId, IfMatch), security(("bearer" = []), ("cookie" = [])),
+    delete, path = "/api/tasks/{id}", tag = "tasks", params(TaskPath, IfMatch), security(("bearer" = []), ("cookie" = [])),
     responses((status = 204, description = "It is gone"))
 )]
 pub async fn delete(
     State(app): State<Arc<App>>,
     user: CurrentUser,
-    id: TaskId,
+    TaskPath(id): TaskPath,
     condition: IfMatch,
 ) -> Result<StatusCode, ApiError> {
     let result = async {

@@ -1,0 +1,49 @@
+//! Where users and tasks are kept.
+
+use std::{path::PathBuf, time::Duration};
+
+/// When a write to the SQLite file is on the disk, so that a crash of the machine can't lose it. A crash of the process loses nothing either
+/// way, and neither kind of crash corrupts anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Synchronous {
+    /// Soon: the machine's crash may lose the last writes.
+    #[default]
+    Normal,
+    /// Before it is answered.
+    Full,
+}
+
+/// A SQLite file.
+#[derive(Clone, Debug)]
+pub struct SqliteConfig {
+    /// It is made if it is not there.
+    pub file: PathBuf,
+    /// How durable its writes are.
+    pub synchronous: Synchronous,
+}
+
+/// Where users and tasks are kept.
+pub enum DatabaseConfig {
+    /// A file.
+    Sqlite(SqliteConfig),
+    /// Servers.
+    Postgres(Box<PostgresOptions>),
+}
+
+/// What a store on PostgreSQL works with. The users are shared between all shards: see [`task_api_domain::id`].
+pub struct PostgresOptions {
+    /// The first shard.
+    pub first: ShardConfig,
+    /// The others, in their order, which stays what it was at first.
+    pub others: Vec<ShardConfig>,
+    /// How long after its end a month's tasks can be found; for good without.
+    pub retention: Option<Duration>,
+}
+
+/// Where one shard is.
+pub struct ShardConfig {
+    /// Takes writes, and reads that must be fresh.
+    pub primary: tokio_postgres::Config,
+    /// Take the other reads.
+    pub replicas: Option<tokio_postgres::Config>,
+}
