@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::{
     Cpu,
     duration::{self, InvalidDuration},
+    network::{self, InvalidNetwork},
     quantity::{self, InvalidQuantity},
     rate::{self, InvalidRate},
     spec::PATH_PATTERN,
@@ -15,6 +16,7 @@ pub(crate) fn refusal(pattern: &str, given: &Value) -> Option<String> {
     let text = given.as_str().map_or_else(|| given.to_string(), ToOwned::to_owned);
     match pattern {
         duration::PATTERN => Some(InvalidDuration(text).to_string()),
+        network::PATTERN => Some(InvalidNetwork::Text(text).to_string()),
         rate::PATTERN => Some(InvalidRate(text).to_string()),
         quantity::SIZE_PATTERN => Some(InvalidQuantity::Size(text).to_string()),
         quantity::CPU_PATTERN => Some(cpu(text, given.is_number())),

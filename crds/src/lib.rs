@@ -6,6 +6,7 @@
 mod duration;
 mod form;
 mod nearest;
+mod network;
 mod newer;
 mod number;
 mod parse;
@@ -18,6 +19,7 @@ mod switchover;
 
 pub use duration::Duration;
 pub use nearest::nearest;
+pub use network::Network;
 pub use number::{Count, Percent};
 pub use parse::{BrokenRule, BrokenRules, Misfits, ParseError};
 pub use quantity::{Cpu, Size};

@@ -90,6 +90,11 @@ impl Bed {
         request(self.ports[0], "GET", path).unwrap()
     }
 
+    /// Asks over a connection that begins with `before`, if with anything, and with these headers.
+    pub(crate) fn get_through(&self, before: &str, headers: &str) -> Answer {
+        send(self.ports[0], &format!("{before}GET /api/tasks HTTP/1.0\r\nHost: tasks\r\n{headers}\r\n")).unwrap()
+    }
+
     pub(crate) fn change(&self, method: &str, path: &str) -> Answer {
         request(self.ports[0], method, path).unwrap()
     }
@@ -226,10 +231,14 @@ fn free_ports() -> [u16; 3] {
 }
 
 fn request(port: u16, method: &str, path: &str) -> std::io::Result<Answer> {
+    send(port, &format!("{method} {path} HTTP/1.0\r\nHost: tasks\r\nContent-Length: 0\r\n\r\n"))
+}
+
+fn send(port: u16, request: &str) -> std::io::Result<Answer> {
     let began = Instant::now();
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(40)))?;
-    write!(stream, "{method} {path} HTTP/1.0\r\nHost: tasks\r\nContent-Length: 0\r\n\r\n")?;
+    stream.write_all(request.as_bytes())?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     let (head, body) = text.split_once("\r\n\r\n").ok_or(ErrorKind::UnexpectedEof)?;

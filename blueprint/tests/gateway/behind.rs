@@ -30,6 +30,8 @@ struct Shared {
     state: AtomicU8,
     slow_ms: AtomicU64,
     seen: Mutex<Vec<String>>,
+    /// Of the last request.
+    head: Mutex<String>,
     connections: Mutex<Vec<TcpStream>>,
 }
 
@@ -60,6 +62,7 @@ impl Instance {
             state: AtomicU8::new(LIVES),
             slow_ms: AtomicU64::new(0),
             seen: Mutex::default(),
+            head: Mutex::default(),
             connections: Mutex::default(),
         };
         let instance = Self { address: listener.local_addr().unwrap(), shared: Arc::new(shared) };
@@ -75,6 +78,13 @@ impl Instance {
     /// Whether it got this request.
     pub(crate) fn saw(&self, request: &str) -> bool {
         self.shared.seen.lock().unwrap().iter().any(|seen| seen == request)
+    }
+
+    /// What a header of the last request said.
+    pub(crate) fn header(&self, name: &str) -> String {
+        let head = self.shared.head.lock().unwrap();
+        let found = head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        found.unwrap_or_default().to_owned()
     }
 
     pub(crate) fn be_slow(&self, time: Duration) {
@@ -122,8 +132,11 @@ impl Instance {
 impl Shared {
     fn serve(&self, mut stream: TcpStream) {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
-        while let Some(request) = read_request(&mut reader) {
+        while let Some((request, head)) = read_request(&mut reader) {
             let is_probe = request == "GET /api/health";
+            if !is_probe {
+                *self.head.lock().unwrap() = head;
+            }
             self.seen.lock().unwrap().push(request);
             if !is_probe {
                 sleep(Duration::from_millis(self.slow_ms.load(Ordering::Relaxed)));
@@ -139,19 +152,18 @@ impl Shared {
     }
 }
 
-/// Method and path of the next request, none of which has a body.
-fn read_request(reader: &mut impl BufRead) -> Option<String> {
+/// Method and path of the next request, none of which has a body, and its headers in lower case.
+fn read_request(reader: &mut impl BufRead) -> Option<(String, String)> {
     let mut first = String::new();
     reader.read_line(&mut first).ok()?;
     let (request, _) = first.rsplit_once(' ')?;
-    let mut line = String::new();
-    while line != "\r\n" {
-        line.clear();
-        if reader.read_line(&mut line).ok()? == 0 {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") && head != "\r\n" {
+        if reader.read_line(&mut head).ok()? == 0 {
             return None;
         }
     }
-    Some(request.to_owned())
+    Some((request.to_owned(), head.to_lowercase()))
 }
 
 /// What DNS says.

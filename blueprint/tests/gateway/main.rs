@@ -129,6 +129,36 @@ fn what_is_slow_is_not_asked_twice_for_long() {
 }
 
 #[test]
+fn what_stands_in_front_is_believed_where_it_is_trusted() {
+    let claims = "X-Forwarded-For: 6.6.6.6, 203.0.113.7\r\nX-Forwarded-Proto: https\r\n";
+    let told = |bed: &Bed, before: &str, headers: &str| {
+        assert_eq!(bed.get_through(before, headers).status, 200);
+        ["x-forwarded-for", "x-forwarded-proto"].map(|name| bed.instances[0].header(name))
+    };
+    let nobody = Bed::new(1, &json!({}));
+    assert_eq!(told(&nobody, "", claims), ["127.0.0.1", "http"], "anybody can claim this");
+    let others = Bed::new(1, &json!({"gateway": {"trustedProxies": ["10.0.0.0/8", "fd00::/8"]}}));
+    assert_eq!(told(&others, "", claims), ["127.0.0.1", "http"]);
+    let trusted = Bed::new(1, &json!({"gateway": {"trustedProxies": ["10.0.0.0/8", "127.0.0.0/8"]}}));
+    assert_eq!(told(&trusted, "", claims), ["203.0.113.7", "https"], "what came before is the client's own claim");
+    assert_eq!(told(&trusted, "", ""), ["127.0.0.1", "http"]);
+
+    let protocol = Bed::new(1, &json!({"gateway": {"trustedProxies": ["127.0.0.1"], "proxyProtocol": true}}));
+    let before = |port| format!("PROXY TCP4 203.0.113.7 192.0.2.1 5555 {port}\r\n");
+    assert_eq!(told(&protocol, &before(443), ""), ["203.0.113.7", "https"]);
+    assert_eq!(told(&protocol, &before(80), claims), ["203.0.113.7", "http"], "these are the client's own claims");
+}
+
+#[test]
+fn the_rate_limits_count_the_users_behind_a_trusted_proxy() {
+    let limits = json!({"api": {"rate": "5r/m", "burst": 1}});
+    let bed = Bed::new(1, &json!({"gateway": {"trustedProxies": ["127.0.0.1"], "rateLimits": limits}}));
+    let ask = |user: u8| bed.get_through("", &format!("X-Forwarded-For: 203.0.113.{user}\r\n")).status;
+    assert_eq!([(); 3].map(|()| ask(1)), [200, 200, 429]);
+    assert_eq!(ask(2), 200, "another user");
+}
+
+#[test]
 fn the_rate_limits_do_not_count_what_the_operator_asks() {
     let bed = Bed::new(1, &json!({"gateway": {"rateLimits": {"api": {"rate": "5r/m", "burst": 1}}}}));
     let user: Vec<u16> = (0..10).map(|_| bed.get("/api/ready").status).collect();

@@ -4,13 +4,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Resources, rules};
-use crate::{Count, Duration, Rate};
+use crate::{Count, Duration, Network, Rate};
 
 pub(crate) const PATH_PATTERN: &str = "^/[-._~/A-Za-z0-9]*$";
 
 /// The nginx gateway.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules(&[
+    ("!self.proxyProtocol || size(self.trustedProxies) > 0", "proxyProtocol needs trustedProxies: list the networks of the load balancer, or anybody could claim any address"),
+])))]
 pub struct Gateway {
     /// What the gateway is made of.
     #[serde(rename = "type")]
@@ -19,6 +22,13 @@ pub struct Gateway {
     pub replicas: Count<1, 100>,
     /// How the gateway is reached from outside the cluster.
     pub service: GatewayService,
+    /// The networks of what stands in front of the gateway, such as a load balancer that ends TLS: it is believed where a request comes from
+    /// (X-Forwarded-For), and whether it came by HTTPS (X-Forwarded-Proto). Nobody else is.
+    #[schemars(length(max = 64))]
+    pub trusted_proxies: Vec<Network>,
+    /// Whether what stands in front begins each connection with the PROXY protocol, which tells the client's address in place of X-Forwarded-For;
+    /// what was for port 443 came by HTTPS.
+    pub proxy_protocol: bool,
     /// How many requests a client address may send (plan 3.3); what exceeds a limit is answered with 429.
     pub rate_limits: RateLimits,
     /// When an instance of the API gets requests (plan 3.1).
@@ -33,6 +43,8 @@ impl Default for Gateway {
             kind: GatewayType::Nginx,
             replicas: Count::clamped(2),
             service: GatewayService::default(),
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             rate_limits: RateLimits::default(),
             health_check: HealthCheck::default(),
             resources: Resources::new(1000, 256),

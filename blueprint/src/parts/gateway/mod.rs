@@ -168,9 +168,26 @@ fn deployment(platform: &Platform, facts: &Facts, configuration: &Value) -> Obje
 }
 
 fn configuration(platform: &Platform) -> String {
-    let limits = &platform.spec().gateway.rate_limits;
+    let gateway = &platform.spec().gateway;
+    let limits = &gateway.rate_limits;
+    let (told_by, scheme_told_by, https, protocol) = if gateway.proxy_protocol {
+        ("proxy_protocol", "$proxy_protocol_server_port", "443", " proxy_protocol")
+    } else {
+        ("X-Forwarded-For", "$http_x_forwarded_proto", "https", "")
+    };
+    let each = |before: &str, after: &str, indent: &str| {
+        let lines: Vec<_> =
+            gateway.trusted_proxies.iter().map(|network| format!("{before}{network}{after};")).collect();
+        if lines.is_empty() { "# Nothing is.".to_owned() } else { lines.join(indent) }
+    };
     include_str!("nginx.conf")
-        .replace("{workers}", &platform.spec().gateway.resources.cpu.as_millicores().div_ceil(1000).to_string())
+        .replace("{trusted}", &each("set_real_ip_from ", "", "\n    "))
+        .replace("{told}", &each("", " 1", "\n        "))
+        .replace("{told_by}", told_by)
+        .replace("{scheme_told_by}", scheme_told_by)
+        .replace("{https}", https)
+        .replace("{proxy_protocol}", protocol)
+        .replace("{workers}", &gateway.resources.cpu.as_millicores().div_ceil(1000).to_string())
         .replace("{instances}", &Endpoint::INSTANCES.host(platform))
         .replace("{namespace}", platform.namespace())
         .replace("{api_port}", &Endpoint::INSTANCES.port.to_string())
