@@ -10,9 +10,9 @@ use task_api_resilience::breaker::Breaker;
 
 use crate::{Session, SessionError, WROTE_TTL};
 
-/// Of two writes at once, the later one is remembered, in whatever order they get here.
+/// Of two writes at once, the later one is remembered, in whatever order they get here. Compared as text: Lua rounds numbers of so many digits.
 const REMEMBER: &str = "local last = redis.call('GET', KEYS[1]) \
-     if not last or tonumber(last) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2]) end";
+     if not last or #last < #ARGV[1] or #last == #ARGV[1] and last < ARGV[1] then redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2]) end";
 
 /// A session belongs to the generation that it begins in. Those of a user that were never ended together are of none.
 const BEGIN: &str = "redis.call('SET', KEYS[1], redis.call('GET', KEYS[2]) or '1', 'EX', ARGV[1])";

@@ -18,7 +18,8 @@
 //!    any more, its user's reads go to the store.
 //! 6. *An instance that can't hear of other instances' writes has no views*: while the bus is down reads go to the store, and when
 //!    it is back all slots begin anew.
-//! 7. *An instance that goes without a word may have written what it has told nobody.* Nothing that was loaded before that is noticed, a second
+//! 7. *A database that has lost writes says so by its timeline.* Nothing that was loaded before a write on a later one is believed any more.
+//! 8. *An instance that goes without a word may have written what it has told nobody.* Nothing that was loaded before that is noticed, a second
 //!    later, is believed any more.
 //!
 //! On SQLite there are no other instances, and only rules 1 and 4 matter.
@@ -35,7 +36,7 @@ mod view;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -84,6 +85,8 @@ pub struct Views {
     ttl: Duration,
     /// Whether every write that happens becomes known here.
     informed: AtomicBool,
+    /// The latest timeline that a write was done on, of those that are known of.
+    timeline: AtomicI64,
     metrics: LevelMetrics,
     others: Option<Others>,
 }
@@ -118,7 +121,7 @@ impl Views {
         let slots = WeightedCache::new(local.bytes, |slot| Arc::strong_count(slot) == 1);
         // Other instances are heard of once the bus says so.
         let informed = AtomicBool::new(store.is_embedded());
-        Self { store, sessions, memory, slots, ttl: local.ttl, informed, metrics, others }
+        Self { store, sessions, memory, slots, ttl: local.ttl, informed, timeline: AtomicI64::new(0), metrics, others }
     }
 
     /// What `read` makes of a user's view; nothing, if the store has to be asked.
@@ -183,6 +186,7 @@ impl Views {
     /// A view and up to which write it shows everything, unless it is too large.
     async fn load_from_store(&self, user_id: i64, wrote: Option<Mark>) -> Result<Option<(View, Mark)>, StoreError> {
         let loaded = self.store.load_view(user_id, Bound { tasks: MOST_TASKS, bytes: MOST_BYTES }, wrote).await?;
+        self.heed_timeline(loaded.version);
         if loaded.piece.more {
             return Ok(None);
         }
@@ -232,6 +236,9 @@ impl Views {
             None
         };
         let written = self.store.apply(user_id, operations, idempotency).await;
+        if let Ok(Written { mark: Some(mark), .. }) = &written {
+            self.heed_timeline(*mark);
+        }
         match &written {
             Ok(written) if gate.is_some() && !written.replayed => change(&slot, written),
             Ok(Written { mark: Some(mark), .. }) => slot.surprise(*mark),
@@ -304,8 +311,21 @@ impl Views {
         self.sessions.forget_all();
     }
 
+    /// After a member took over that lacked writes, or a backup was restored, what was loaded before may show what there never was.
+    fn heed_timeline(&self, mark: Mark) {
+        let known = self.timeline.fetch_max(mark.timeline(), Ordering::AcqRel);
+        if (1..mark.timeline()).contains(&known) {
+            tracing::info!(
+                timeline = mark.timeline(),
+                "the database is on another timeline: what is in memory is read anew"
+            );
+            self.distrust();
+        }
+    }
+
     /// Takes note of another instance's write.
     pub fn surprise(&self, user_id: i64, mark: Mark) {
+        self.heed_timeline(mark);
         self.slots.get(user_id, |slot| slot.surprise(mark));
     }
 
