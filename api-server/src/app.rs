@@ -3,14 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use task_api_cache::{
-    quota::Quota,
     tasks::Tasks,
     views::{LocalViews, Others, SharedViews, Views},
 };
 use task_api_cluster::bus::InvalidationBus;
 use task_api_resilience::{breaker::Breaker, memory::Memory};
 use task_api_sessions::Sessions;
-use task_api_store::Store;
+use task_api_store::{Store, Writes};
 use task_api_telemetry::metrics::CacheMetrics;
 
 use crate::{
@@ -58,7 +57,8 @@ pub struct App {
 impl App {
     /// Puts the application together. Nothing is contacted yet: what it depends on may be up later than it is.
     pub fn new(config: &Config) -> Result<Arc<Self>, StartError> {
-        let store = Arc::new(Store::open(&config.database, config.events)?);
+        let writes = Writes { events: config.events, quota: config.quota };
+        let store = Arc::new(Store::open(&config.database, writes)?);
         let metrics = Metrics::new(store.metrics());
         let mut sessions = match &config.sessions {
             Some(url) => Sessions::redis(
@@ -77,9 +77,8 @@ impl App {
         let memory = Memory::new(config.max_in_flight_bytes);
         let shown = (Arc::clone(&store), Arc::clone(&sessions));
         let views = Views::new(shown, memory.clone(), local, others, metrics.cache.view.clone());
-        let quota = Quota::new(config.max_tasks_per_user);
         Ok(Arc::new(Self {
-            tasks: Tasks::new(Arc::clone(&store), Arc::new(views), quota, memory.clone()),
+            tasks: Tasks::new(Arc::clone(&store), Arc::new(views), memory.clone()),
             store,
             sessions,
             passwords: Passwords::default(),

@@ -58,8 +58,8 @@ pub enum ApiError {
     /// 403: a page of another site sent the cookie.
     #[error("requests that change something may not come from another site")]
     CrossSite,
-    /// 403: no more tasks for this user.
-    #[error("you have as many tasks as you may, or would with these; delete some that are done")]
+    /// 403: no more tasks or text for this user.
+    #[error("you have as many tasks or as much text as you may, or would with these; delete some that are done")]
     QuotaExceeded,
     /// 404: nothing there, or nothing of this user's.
     #[error("there is nothing here")]

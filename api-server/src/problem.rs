@@ -51,7 +51,7 @@ kinds! {
     UNAUTHORIZED: "unauthorized", UNAUTHORIZED, "No live session";
     WRONG_CREDENTIALS: "wrong-credentials", UNAUTHORIZED, "Wrong e-mail or password";
     CROSS_SITE: "cross-site", FORBIDDEN, "A page of another site sent the cookie";
-    QUOTA_EXCEEDED: "quota-exceeded", FORBIDDEN, "The user has as many tasks as they may";
+    QUOTA_EXCEEDED: "quota-exceeded", FORBIDDEN, "The user has as much as they may";
     NOT_FOUND: "not-found", NOT_FOUND, "Nothing is here";
     METHOD_NOT_ALLOWED: "method-not-allowed", METHOD_NOT_ALLOWED, "The path is there, the method is not";
     REQUEST_TIMEOUT: "request-timeout", REQUEST_TIMEOUT, "The body did not arrive in time";

@@ -323,6 +323,28 @@ async fn what_an_instance_has_written_that_is_killed_is_shown_by_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_member_lacked_that_took_over_is_shown_by_nobody() {
+    let Some(services) = Services::find("what_a_member_lacked_that_took_over_is_shown_by_nobody") else { return };
+    let services = services.with_database("timelines").await;
+    let args = on(&services, &services.sessions);
+    let (one, two) = (Instance::new(&args).await.informed().await, Instance::new(&args).await.informed().await);
+    let (user, other) = (one.user().await, one.user().await);
+    one.create(user, "lost").await;
+    for instance in [&one, &two] {
+        assert_eq!(instance.list(user).await.len(), 1);
+    }
+    // As it is after the takeover, when somebody writes.
+    let admin = services.admin_here().await;
+    let lose = format!("DELETE FROM tasks WHERE user_id = {user}; UPDATE write_timeline SET timeline = timeline + 1");
+    admin.batch_execute(&lose).await.unwrap();
+    one.create(other, "on the next timeline").await;
+    for instance in [&one, &two] {
+        let shows_none = async || instance.list(user).await.is_empty().then_some(());
+        eventually("it is shown no more", shows_none).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_ends_anywhere_ends_everywhere() {
     let Some(services) = Services::find("a_session_that_ends_anywhere_ends_everywhere") else { return };
     let args = on(&services, &services.sessions);

@@ -1,5 +1,4 @@
 //! The users' tasks, as handlers see them: from memory where that shows every write, else from the store.
 
-pub mod quota;
 pub mod tasks;
 pub mod views;

@@ -18,10 +18,7 @@ use task_api_telemetry::{
 };
 use tracing::Span;
 
-use crate::{
-    quota::Quota,
-    views::{Entry, Views},
-};
+use crate::views::{Entry, Views};
 
 /// How many times the bytes of its texts a piece takes in memory: as it comes, as tasks, as JSON, and as an answer.
 const PIECE_COST: usize = 4;
@@ -49,14 +46,13 @@ pub struct TaskBody {
 pub struct Tasks {
     store: Arc<Store>,
     views: Arc<Views>,
-    quota: Quota,
     memory: Memory,
 }
 
 impl Tasks {
-    /// Tasks in `store`, seen through `views` of it, as many a user as `quota` allows. What many of them take at once is `memory`'s.
-    pub fn new(store: Arc<Store>, views: Arc<Views>, quota: Quota, memory: Memory) -> Self {
-        Self { store, views, quota, memory }
+    /// Tasks in `store`, seen through `views` of it. What many of them take at once is `memory`'s.
+    pub fn new(store: Arc<Store>, views: Arc<Views>, memory: Memory) -> Self {
+        Self { store, views, memory }
     }
 
     /// Room for as many tasks as come together.
@@ -143,33 +139,18 @@ impl Tasks {
         self.views.leave().await;
     }
 
-    /// All changes of a request: see [`Store::apply`]. If its new tasks are not within the user's quota, nothing is done.
+    /// All changes of a request: see [`Store::apply`].
     pub async fn apply(
         &self,
         user_id: i64,
         operations: Vec<Operation>,
         idempotency: Option<Idempotency>,
     ) -> Result<Written<Vec<Outcome>>, StoreError> {
-        let wanted = operations.iter().filter(|operation| matches!(operation, Operation::Create(_))).count() as u64;
-        if !self.quota.has_room(user_id, wanted)
-            && !self.quota.makes_room(user_id, self.store.count_tasks(user_id).await?, wanted)
-            && !self.was_done(user_id, idempotency.as_ref()).await?
-        {
-            return Err(StoreError::QuotaExceeded);
-        }
         if operations.len() > 1 {
             self.hold_piece(user_id).await?;
         }
         let span = span_of(&operations);
         traced(span, self.views.write(user_id, operations, idempotency)).await
-    }
-
-    /// Whether a request came before, and is only to be answered again.
-    async fn was_done(&self, user_id: i64, idempotency: Option<&Idempotency>) -> Result<bool, StoreError> {
-        match idempotency {
-            Some(idempotency) => self.store.knows_key(user_id, &idempotency.key).await,
-            None => Ok(false),
-        }
     }
 }
 

@@ -81,6 +81,10 @@ pub struct Args {
     #[arg(long, env = "MAX_TASKS_PER_USER", default_value_t = 100_000)]
     pub max_tasks_per_user: u64,
 
+    /// How many bytes of titles and descriptions a user may have, as UTF-8; 0 is any number
+    #[arg(long, env = "MAX_BYTES_PER_USER", default_value_t = 256 << 20)]
+    pub max_bytes_per_user: u64,
+
     /// How much memory the tasks of users that were here lately may take, in bytes
     #[arg(long, env = "CACHE_LOCAL_BYTES", default_value_t = 32 << 20)]
     pub cache_local_bytes: usize,

@@ -7,7 +7,7 @@ use std::{fmt, net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use lapin::uri::{AMQPScheme, AMQPUri};
 use task_api_domain::id::MAX_SHARDS;
-use task_api_store::DatabaseConfig;
+use task_api_store::{DatabaseConfig, Quota};
 use thiserror::Error;
 
 pub use args::{Args, Command, WorkerArgs};
@@ -52,8 +52,8 @@ pub struct Config {
     pub cache: Option<String>,
     /// How long a user's tasks stay in it.
     pub cache_ttl: Duration,
-    /// How many tasks a user may have; 0 is any number.
-    pub max_tasks_per_user: u64,
+    /// How much a user may have.
+    pub quota: Quota,
     /// How many bytes of tasks are kept in memory at most.
     pub cache_local_bytes: usize,
     /// How long.
@@ -162,7 +162,7 @@ impl Args {
             session_ttl: self.session_ttl,
             cache,
             cache_ttl: self.cache_ttl,
-            max_tasks_per_user: self.max_tasks_per_user,
+            quota: Quota { tasks: most(self.max_tasks_per_user), bytes: most(self.max_bytes_per_user) },
             cache_local_bytes: self.cache_local_bytes,
             cache_local_ttl: self.cache_local_ttl,
             signing_key,
@@ -213,6 +213,11 @@ fn broker(url: Option<&str>) -> Result<Option<AMQPUri>, ConfigError> {
         return Err(ConfigError::Broker("amqps:// is not supported".to_owned()));
     }
     Ok(Some(uri))
+}
+
+/// 0 is any number.
+fn most(number: u64) -> Option<i64> {
+    (number > 0).then(|| i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 fn random_key() -> Result<Vec<u8>, getrandom::Error> {

@@ -26,7 +26,7 @@ use std::{
 use clap::ValueEnum;
 use futures::{StreamExt, TryStreamExt, stream};
 use task_api_domain::{mark::Mark, task::NewTask};
-use task_api_store::{Bound, DatabaseConfig, ImportedAccount, ImportedTask, Store, StoreError};
+use task_api_store::{Bound, DatabaseConfig, ImportedAccount, ImportedTask, Store, StoreError, Writes};
 use thiserror::Error;
 
 use crate::auth::password::NOBODY;
@@ -143,7 +143,7 @@ pub enum ImportError {
 pub async fn run(args: &ImportArgs, database: &DatabaseConfig) -> Result<(), ImportError> {
     let source = Source::open(&args.file, args.mapping()?)?;
     refuse_itself(&source, database)?;
-    let store = Store::open(database, false)?;
+    let store = Store::open(database, Writes::default())?;
     store.prepare().await?;
     let (accounts, tasks) = source.counts()?;
     let survey = Survey::take(&source, &store, args.batch, Progress::new("checked", accounts + tasks)).await?;

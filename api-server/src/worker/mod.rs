@@ -11,7 +11,7 @@ mod summary;
 
 use std::{sync::Arc, time::Duration};
 
-use task_api_store::{Outbox, Store};
+use task_api_store::{Outbox, Store, Writes};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -43,7 +43,7 @@ pub async fn run(config: WorkerConfig) -> Result<(), StartError> {
         relay = config.broker.is_some(), "listening"
     );
     let stop = server::stop_signal()?;
-    let store = Arc::new(Store::open(&config.database, false)?);
+    let store = Arc::new(Store::open(&config.database, Writes::default())?);
     let lifecycle = Arc::new(Lifecycle::default());
     let metrics = Metrics::new();
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use task_api_domain::{
     id::TaskId,
     task::{NewTask, Priority, Status, Task, TaskPatch, Version},
+    validation::Change,
 };
 
 /// One change a user asks for.
@@ -28,6 +29,22 @@ pub enum Operation {
         /// Only if the task still has this version.
         expected: Option<Version>,
     },
+}
+
+impl Operation {
+    /// How many bytes of titles and descriptions it brings.
+    pub(crate) fn text_bytes(&self) -> i64 {
+        let (title, description) = match self {
+            Self::Create(task) => (Some(&task.title), task.description.as_ref()),
+            Self::Update { patch: TaskPatch { title, description: Change::Set(description), .. }, .. } => {
+                (title.as_ref(), Some(description))
+            }
+            Self::Update { patch, .. } => (patch.title.as_ref(), None),
+            Self::Delete { .. } => (None, None),
+        };
+        let bytes = |text: Option<&String>| text.map_or(0, String::len);
+        i64::try_from(bytes(title) + bytes(description)).unwrap_or(i64::MAX)
+    }
 }
 
 /// What operations are called together, in metrics and traces.

@@ -13,7 +13,7 @@ pub use change::{Idempotency, IdempotencyKey, Operation, Outcome};
 pub use import::{ImportedAccount, ImportedTask};
 use jiff::Timestamp;
 pub use metrics::StoreMetrics;
-pub use options::{DatabaseConfig, PostgresOptions, ShardConfig, SqliteConfig, Synchronous};
+pub use options::{DatabaseConfig, PostgresOptions, Quota, ShardConfig, SqliteConfig, Synchronous, Writes};
 pub use postgres::{Backlog, Event, Outbox, Relayed, Summaries};
 use task_api_domain::{
     id::TaskId,
@@ -37,8 +37,8 @@ pub enum StoreError {
     /// The idempotency key belongs to another request.
     #[error("this idempotency key was used for another request")]
     KeyReused,
-    /// The user has as many tasks as they may. Nothing was changed.
-    #[error("the user has as many tasks as they may")]
+    /// The user has as much as they may, or would. Nothing was changed.
+    #[error("the user has as much as they may")]
     QuotaExceeded,
     /// More waits than it will get to in time, or than there is memory for. Nothing was changed.
     #[error("too much waits for the database")]
@@ -184,11 +184,11 @@ macro_rules! on {
 }
 
 impl Store {
-    /// The store that the configuration names. With `events`, every change of a task is written to the outbox too.
-    pub fn open(database: &DatabaseConfig, events: bool) -> Result<Self, StoreError> {
+    /// The store that the configuration names.
+    pub fn open(database: &DatabaseConfig, writes: Writes) -> Result<Self, StoreError> {
         match database {
-            DatabaseConfig::Sqlite(sqlite) => Self::sqlite(sqlite),
-            DatabaseConfig::Postgres(options) => Ok(Self::postgres(options, events)),
+            DatabaseConfig::Sqlite(sqlite) => Self::sqlite(sqlite, writes),
+            DatabaseConfig::Postgres(options) => Ok(Self::postgres(options, writes)),
         }
     }
 
@@ -237,15 +237,15 @@ impl Store {
     }
 
     /// A store in a file, which is made if it is not there.
-    pub fn sqlite(config: &SqliteConfig) -> Result<Self, StoreError> {
-        let kind = sqlite::Sqlite::open(config).map(Kind::Sqlite)?;
+    pub fn sqlite(config: &SqliteConfig, writes: Writes) -> Result<Self, StoreError> {
+        let kind = sqlite::Sqlite::open(config, writes.quota).map(Kind::Sqlite)?;
         Ok(Self { kind, metrics: StoreMetrics::default() })
     }
 
-    /// A store on servers, which are connected to when they are first needed. With `events`, every change of a task is written to the outbox too.
-    pub fn postgres(options: &PostgresOptions, events: bool) -> Self {
+    /// A store on servers, which are connected to when they are first needed.
+    pub fn postgres(options: &PostgresOptions, writes: Writes) -> Self {
         let metrics = StoreMetrics::default();
-        Self { kind: Kind::Postgres(Box::new(postgres::Shards::new(options, events, &metrics))), metrics }
+        Self { kind: Kind::Postgres(Box::new(postgres::Shards::new(options, writes, &metrics))), metrics }
     }
 
     /// Brings the schema up to date. Any number of instances may do this at once.
@@ -354,16 +354,6 @@ impl Store {
     /// How many tasks a user has. On PostgreSQL it is as old as the last refresh of its materialized view (plan section 6.1).
     pub async fn summary(&self, user_id: i64) -> Result<Summary, StoreError> {
         on!(self, "summary", store => store.summary(user_id)).await
-    }
-
-    /// How many tasks a user has now.
-    pub async fn count_tasks(&self, user_id: i64) -> Result<u64, StoreError> {
-        on!(self, "count", store => store.count_tasks(user_id)).await
-    }
-
-    /// Whether a request with this key was done.
-    pub async fn knows_key(&self, user_id: i64, key: &IdempotencyKey) -> Result<bool, StoreError> {
-        on!(self, "knows_key", store => store.knows_key(user_id, key)).await
     }
 
     /// The newest of a user's tasks at one moment, as many as `bound` allows.

@@ -47,3 +47,21 @@ pub struct ShardConfig {
     /// Take the other reads.
     pub replicas: Option<tokio_postgres::Config>,
 }
+
+/// What is to be heeded by every write.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Writes {
+    /// Whether changes of tasks are told in the outbox; only PostgreSQL has one.
+    pub events: bool,
+    /// How much a user may have.
+    pub quota: Quota,
+}
+
+/// How much a user may have; any number without.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// How many tasks.
+    pub tasks: Option<i64>,
+    /// How many bytes of titles and descriptions, as UTF-8.
+    pub bytes: Option<i64>,
+}

@@ -12,7 +12,7 @@ use task_api_domain::{
 };
 use task_api_store::{
     Idempotency, IdempotencyKey, ListRequest, NewUser, Operation, Outcome, PostgresOptions, ShardConfig, SqliteConfig,
-    Store, StoreError, Synchronous,
+    Store, StoreError, Synchronous, Writes,
 };
 use tokio::sync::OnceCell;
 
@@ -46,7 +46,7 @@ impl Bed {
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(unique("store"));
         std::fs::create_dir_all(&directory).unwrap();
         let config = SqliteConfig { file: directory.join("tasks.db"), synchronous: Synchronous::Normal };
-        let mut bed = Self::on(Store::sqlite(&config).unwrap(), 1).await;
+        let mut bed = Self::on(Store::sqlite(&config, Writes::default()).unwrap(), 1).await;
         bed.directory = Some(directory);
         bed
     }
@@ -57,7 +57,7 @@ impl Bed {
         let replicas = Some(services.replicas.parse().unwrap());
         let first = ShardConfig { primary: services.primary.parse().unwrap(), replicas };
         let options = PostgresOptions { first, others: Vec::new(), retention: None };
-        Some(Self::on(Store::postgres(&options, false), 1).await)
+        Some(Self::on(Store::postgres(&options, Writes::default()), 1).await)
     }
 
     /// Two databases, which all tests share; their users differ.
@@ -70,7 +70,7 @@ impl Bed {
                     .map(|services| services.primary)
             })
             .await;
-        Some(Self::on(Store::postgres(&options(databases, None), false), 2).await)
+        Some(Self::on(Store::postgres(&options(databases, None), Writes::default()), 2).await)
     }
 
     /// A new user.

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use task_api_domain::task::{TaskPatch, Version};
-use task_api_store::{Operation, Outcome, Store, StoreError};
+use task_api_domain::{
+    mark::Mark,
+    task::{TaskPatch, Version},
+};
+use task_api_store::{Operation, Outcome, Store, StoreError, Writes};
 
 use crate::{
     WHOLE,
@@ -22,7 +25,7 @@ async fn database(test: &str) -> Option<(Services, Vec<String>)> {
 #[tokio::test]
 async fn every_change_leaves_an_event_and_nothing_else_does() {
     let Some((services, urls)) = database("every_change_leaves_an_event_and_nothing_else_does").await else { return };
-    let bed = Bed::on(Store::postgres(&options(&urls, None), true), 1).await;
+    let bed = Bed::on(Store::postgres(&options(&urls, None), Writes { events: true, ..Writes::default() }), 1).await;
     let user = bed.user().await;
     let key = idempotency(1);
     let mut task = None;
@@ -48,7 +51,7 @@ async fn every_change_leaves_an_event_and_nothing_else_does() {
         [event("task.created", Some("once")), event("task.updated", Some("changed")), event("task.deleted", None)];
     assert_eq!(events, expected);
 
-    let silent = Bed::on(Store::postgres(&options(&urls, None), false), 1).await;
+    let silent = Bed::on(Store::postgres(&options(&urls, None), Writes::default()), 1).await;
     silent.create(user, "untold").await;
     let count: i64 = admin.query_one("SELECT count(*) FROM outbox", &[]).await.unwrap().get(0);
     assert_eq!(count, 3, "without a broker nothing is kept for it");
@@ -74,7 +77,7 @@ async fn who_can_not_be_written_fails_alone() {
 #[tokio::test]
 async fn months_leave_by_policy_and_their_tables_stay() {
     let Some((services, urls)) = database("months_leave_by_policy_and_their_tables_stay").await else { return };
-    let bed = Bed::on(Store::postgres(&options(&urls, None), false), 1).await;
+    let bed = Bed::on(Store::postgres(&options(&urls, None), Writes::default()), 1).await;
     let user = bed.user().await;
     let today = bed.create(user, "today").await;
     let admin = services.admin_here().await;
@@ -92,7 +95,7 @@ async fn months_leave_by_policy_and_their_tables_stay() {
     let row =
         admin.query_one("SELECT extract(epoch FROM now() - '2024-02-15Z'::timestamptz)::float8", &[]).await.unwrap();
     let retention = Duration::from_secs_f64(row.get(0));
-    let bed = Bed::on(Store::postgres(&options(&urls, Some(retention)), false), 1).await;
+    let bed = Bed::on(Store::postgres(&options(&urls, Some(retention)), Writes::default()), 1).await;
     let titles: Vec<_> = bed.list(user).await.into_iter().map(|task| task.title).collect();
     assert_eq!(titles, ["today", "old"]);
     let detached: i64 = admin.query_one("SELECT count(*) FROM tasks_2024_01", &[]).await.unwrap().get(0);
@@ -102,9 +105,81 @@ async fn months_leave_by_policy_and_their_tables_stay() {
 }
 
 #[tokio::test]
+async fn what_a_user_has_is_counted_when_they_write() {
+    let Some((services, urls)) = database("what_a_user_has_is_counted_when_they_write").await else { return };
+    let bed = Bed::on(Store::postgres(&options(&urls, None), Writes::default()), 1).await;
+    let user = bed.user().await;
+    let admin = services.admin_here().await;
+    let counted = async || {
+        let row = admin.query_opt("SELECT tasks, bytes FROM task_usage WHERE user_id = $1", &[&user]).await.unwrap();
+        row.map(|row| (row.get::<_, i64>(0), row.get::<_, i64>(1)))
+    };
+    let task = bed.create(user, "four").await;
+    assert_eq!(counted().await, Some((1, 4)));
+    // As if it was made by a release that did not count.
+    admin.batch_execute("TRUNCATE task_usage").await.unwrap();
+    bed.apply(user, vec![retitle(id(&task), "longer", None), create("é"), create("two")]).await;
+    assert_eq!(counted().await, Some((3, 11)));
+    bed.apply(
+        user,
+        vec![retitle(id(&task), "never", Some(Version(9))), Operation::Delete { id: id(&task), expected: None }],
+    )
+    .await;
+    assert_eq!(counted().await, Some((2, 5)));
+}
+
+/// What instances of the release before send while they are replaced.
+#[tokio::test]
+async fn instances_of_the_release_before_go_on() {
+    let Some((services, urls)) = database("instances_of_the_release_before_go_on").await else { return };
+    let bed = Bed::on(Store::postgres(&options(&urls, None), Writes::default()), 1).await;
+    let user = bed.user().await;
+    let admin = services.admin_here().await;
+    let before = "SELECT o.operation, o.outcome, o.id, o.version, o.title, o.mark
+        FROM apply_operations(false, ARRAY[$1::bigint, $1], ARRAY['create', 'create'], ARRAY[NULL, NULL]::bigint[],
+            ARRAY[NULL, NULL]::bigint[], ARRAY['one', 'three'], ARRAY[true, true], ARRAY[NULL, 'text'], ARRAY['pending', 'pending'],
+            ARRAY['low', 'low'], ARRAY[true, true], ARRAY[NULL, NULL]::timestamptz[], ARRAY[NULL, NULL]::text[]) AS o
+        ORDER BY o.operation";
+    let rows = admin.query(before, &[&user]).await.unwrap();
+    let told: Vec<(String, String)> = rows.iter().map(|row| (row.get("outcome"), row.get("title"))).collect();
+    assert_eq!(told, [("created", "one"), ("created", "three")].map(|(outcome, title)| (outcome.into(), title.into())));
+    let mark: i64 = rows[0].get("mark");
+    bed.remember(user, Some(Mark(mark)));
+    assert_eq!(bed.list(user).await.len(), 2);
+    let counted = admin.query_one("SELECT tasks, bytes FROM task_usage WHERE user_id = $1", &[&user]).await.unwrap();
+    assert_eq!((counted.get::<_, i64>(0), counted.get::<_, i64>(1)), (2, 12));
+}
+
+#[tokio::test]
+async fn marks_tell_the_timeline() {
+    let Some((services, urls)) = database("marks_tell_the_timeline").await else { return };
+    let bed = Bed::on(Store::postgres(&options(&urls, None), Writes::default()), 1).await;
+    let user = bed.user().await;
+    let mark = async || bed.store.apply(user, vec![create("x")], None).await.unwrap().mark.unwrap();
+    let before = mark().await;
+    assert!(before.timeline() > 0);
+    services.admin_here().await.batch_execute("UPDATE write_timeline SET timeline = timeline + 1").await.unwrap();
+    let after = mark().await;
+    assert_eq!(after.timeline(), before.timeline() + 1);
+    let seen = bed.store.load_view(user, WHOLE, Some(after)).await.unwrap();
+    assert_eq!((seen.piece.tasks.len(), seen.version.timeline()), (2, after.timeline()));
+}
+
+#[tokio::test]
+async fn no_statement_goes_on_for_ever() {
+    let Some((services, urls)) = database("no_statement_goes_on_for_ever").await else { return };
+    Store::postgres(&options(&urls, None), Writes::default()).prepare().await.unwrap();
+    let sql = "SELECT setconfig FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s.setdatabase
+        WHERE d.datname = current_database()";
+    let rows = services.admin_here().await.query(sql, &[]).await.unwrap();
+    let settings: Vec<String> = rows.iter().flat_map(|row| row.get::<_, Vec<String>>(0)).collect();
+    assert_eq!(settings, ["statement_timeout=10s"]);
+}
+
+#[tokio::test]
 async fn keys_are_forgotten_after_a_day() {
     let Some((services, urls)) = database("keys_are_forgotten_after_a_day").await else { return };
-    let bed = Bed::on(Store::postgres(&options(&urls, None), false), 1).await;
+    let bed = Bed::on(Store::postgres(&options(&urls, None), Writes::default()), 1).await;
     let (early, late) = (bed.user().await, bed.user().await);
     for user in [early, late] {
         bed.store.apply(user, vec![create("once")], Some(&idempotency(1))).await.unwrap();
@@ -123,11 +198,12 @@ async fn a_database_is_one_shard_for_good() {
     let Some((_, first)) = database("a_database_is_one_shard_for_good").await else { return };
     let Some((_, second)) = database("a_database_is_one_shard_for_good").await else { return };
     let both = [first.clone(), second.clone()].concat();
-    Store::postgres(&options(&both, None), false).prepare().await.unwrap();
+    Store::postgres(&options(&both, None), Writes::default()).prepare().await.unwrap();
     let swapped = [second, first.clone()].concat();
     for wrong in [swapped, first] {
-        let refused = Store::postgres(&options(&wrong, None), false).prepare().await.unwrap_err().to_string();
+        let refused =
+            Store::postgres(&options(&wrong, None), Writes::default()).prepare().await.unwrap_err().to_string();
         assert!(refused.contains("of 2, and DATABASE_URL says shard"), "{refused}");
     }
-    Store::postgres(&options(&both, None), false).prepare().await.unwrap();
+    Store::postgres(&options(&both, None), Writes::default()).prepare().await.unwrap();
 }

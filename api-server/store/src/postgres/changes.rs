@@ -1,4 +1,4 @@
-//! Writes of tasks: the arrays that `apply_operations` takes (see migration 8), and the rows that it returns.
+//! Writes of tasks: the arrays that `apply_operations` takes (see migration 10), and the rows that it returns.
 
 use std::{iter, sync::LazyLock};
 
@@ -15,20 +15,20 @@ use super::{
     Postgres, Repeatable,
     rows::{TASK_WITHOUT_TEXT, column, no_row, read_task},
 };
-use crate::{Idempotency, Operation, Outcome, PIECE_BYTES, StoreError, Written};
+use crate::{Idempotency, Operation, Outcome, PIECE_BYTES, StoreError, Writes, Written};
 
 /// Calls `apply_operations` with [`Columns::params`].
 pub(super) static APPLY: LazyLock<String> = LazyLock::new(|| {
     told(
         "SELECT false AS replayed, ($14::integer[])[o.operation] AS request, o.*
-        FROM apply_operations($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS o",
+        FROM apply_operations($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) AS o",
     )
 });
 /// Calls `apply_once` with [`Columns::params`], and the user, key and fingerprint after them.
 static APPLY_ONCE: LazyLock<String> = LazyLock::new(|| {
     told(
         "SELECT o.replayed, ($14::integer[])[(o.done).operation] AS request, (o.done).*
-        FROM apply_once($15, $16, $17, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS o",
+        FROM apply_once($17, $18, $19, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) AS o",
     )
 });
 
@@ -63,9 +63,8 @@ impl Postgres {
         let traceparent = self.writer.traceparent();
         let asked = Asked { user_id, operations: &operations, traceparent: traceparent.as_deref() };
         let columns = Columns::of(iter::once(asked));
-        let events = self.writer.events();
         let (key, fingerprint) = (key.as_str(), fingerprint.as_slice());
-        let mut params = columns.params(&events);
+        let mut params = columns.params(self.writer.rules());
         params.extend([&user_id as Param<'_>, &key, &fingerprint]);
         // Once is what it is about.
         let rows = self.writer.write(Repeatable::Yes, &APPLY_ONCE, &params).await?;
@@ -134,8 +133,8 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    /// $1 to $14.
-    pub(super) fn params<'b>(&'b self, events: &'b bool) -> Vec<Param<'b>> {
+    /// $1 to $16.
+    pub(super) fn params<'b>(&'b self, Writes { events, quota }: &'b Writes) -> Vec<Param<'b>> {
         vec![
             events,
             &self.user_ids,
@@ -151,6 +150,8 @@ impl<'a> Columns<'a> {
             &self.due_dates,
             &self.traceparents,
             &self.requests,
+            &quota.tasks,
+            &quota.bytes,
         ]
     }
 
@@ -222,6 +223,7 @@ fn read_outcome(row: &Row) -> Result<(Outcome, Option<Mark>), StoreError> {
         "deleted" => Outcome::Deleted(read_id(row)?),
         "not_found" => Outcome::NotFound,
         "conflict" => Outcome::Conflict,
+        "over_quota" => return Err(StoreError::QuotaExceeded),
         "key_reused" => return Err(StoreError::KeyReused),
         other => return Err(StoreError::Broken(format!("the outcome {other:?}"))),
     };

@@ -67,6 +67,7 @@ impl Postgres {
         self.make_partitions_of(tasks).await?;
         let mut client = pool::connect(&self.config).await?;
         let transaction = client.transaction().await.map_err(Failure::from)?;
+        transaction.batch_execute(pool::UNLIMITED).await.map_err(Failure::from)?;
         // Makes another import of the same source wait, and then pass over what this one wrote.
         let advance = "INSERT INTO imported_tasks AS i (source, up_to) VALUES ($1, $2)
             ON CONFLICT (source) DO UPDATE SET up_to = i.up_to RETURNING up_to";
@@ -74,6 +75,11 @@ impl Postgres {
         let before: i64 = column(&row, 0)?;
         let tasks: Vec<_> = tasks.iter().copied().filter(|task| task.rowid > before).collect();
         self.insert_tasks(&transaction, &tasks).await?;
+        // Counted anew when they write the next time.
+        let users = all(&tasks, |task| task.user_id);
+        transaction.execute("SELECT lock_users($1)", &[&users]).await.map_err(Failure::from)?;
+        let forget = "DELETE FROM task_usage WHERE user_id = ANY ($1)";
+        transaction.execute(forget, &[&users]).await.map_err(Failure::from)?;
         let advance = "UPDATE imported_tasks SET up_to = greatest(up_to, $2) WHERE source = $1";
         transaction.execute(advance, &[&source, &up_to]).await.map_err(Failure::from)?;
         transaction.commit().await.map_err(Failure::from)?;

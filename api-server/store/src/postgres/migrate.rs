@@ -21,6 +21,9 @@ const MIGRATIONS: &[(i32, &str, &str)] = &[
     (6, "import", include_str!("migrations/0006_import.sql")),
     (7, "upkeep", include_str!("migrations/0007_upkeep.sql")),
     (8, "creations together", include_str!("migrations/0008_creations_together.sql")),
+    (9, "timelines", include_str!("migrations/0009_timelines.sql")),
+    (10, "usage", include_str!("migrations/0010_usage.sql")),
+    (11, "statement timeout", include_str!("migrations/0011_statement_timeout.sql")),
 ];
 
 /// Which shard a database is to be, of how many.
@@ -53,6 +56,7 @@ async fn apply(client: &mut Client, shard: ShardNumber) -> Result<ShardNumber, F
     let begin = "SELECT pg_advisory_xact_lock(7234116, 1);
         CREATE TABLE IF NOT EXISTS schema_migrations (
             version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())";
+    transaction.batch_execute(pool::UNLIMITED).await?;
     transaction.batch_execute(begin).await?;
     let applied = transaction.query("SELECT version FROM schema_migrations", &[]).await?;
     let applied: Vec<i32> = applied.iter().filter_map(|row| row.try_get(0).ok()).collect();

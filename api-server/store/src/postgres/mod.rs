@@ -9,6 +9,8 @@
 //! SELECT … WHERE … AND pg_snapshot_xmin(pg_current_snapshot()) > $mark
 //! ```
 //!
+//! with the timeline in the uppermost bits of both: see migration 9.
+//!
 //! All transactions below a snapshot's `xmin` are over, and the mark's was committed, so on a replica where the condition holds the read sees
 //! the write; where it does not hold, no row is returned, and the primary is asked. An empty answer to a read that brings no mark is
 //! an answer.
@@ -40,7 +42,7 @@ use task_api_resilience::breaker::{Breaker, Call};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Config, Row};
 
-use crate::{NewUser, ShardConfig, StoreError, StoreMetrics, Written, metrics::PRIMARY};
+use crate::{NewUser, ShardConfig, StoreError, StoreMetrics, Writes, Written, metrics::PRIMARY};
 use migrate::ShardNumber;
 pub use outbox::{Backlog, Event, Outbox, Relayed};
 use pool::{Effect, Failure, Params, Pool};
@@ -65,7 +67,11 @@ const READERS: usize = 4;
 const MONTHS_AHEAD: i32 = 3;
 
 /// The transaction of a write.
-const MARK: &str = "pg_current_xact_id()::text::bigint AS mark";
+const MARK: &str = "write_mark() AS mark";
+
+/// The greatest mark up to which a snapshot shows all writes.
+const SEEN: &str =
+    "((SELECT timeline FROM write_timeline) << 44 | pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1)";
 
 /// One database: see the module.
 #[derive(Debug)]
@@ -88,7 +94,7 @@ impl Postgres {
         config: &ShardConfig,
         shard: ShardNumber,
         retention: Option<Duration>,
-        events: bool,
+        writes: Writes,
         metrics: &StoreMetrics,
     ) -> Self {
         let ShardConfig { primary, replicas } = config;
@@ -97,7 +103,7 @@ impl Postgres {
             shard,
             primary: Pool::new(config.clone(), READERS, metrics.pool(PRIMARY, shard.number)),
             breaker: Breaker::new("primary that is read from", metrics.breaker(PRIMARY, shard.number)),
-            writer: Arc::new(Writer::new(config.clone(), events, metrics.writer(shard.number))),
+            writer: Arc::new(Writer::new(config.clone(), writes, metrics.writer(shard.number))),
             retention,
             replicas: replicas
                 .as_ref()

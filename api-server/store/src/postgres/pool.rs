@@ -36,6 +36,9 @@ const DOUBT: Duration = Duration::from_secs(1);
 /// How long a statement whose connection broke waits for what became of those before it.
 const HEARSAY: Duration = Duration::from_millis(50);
 
+/// Lets the statements of a transaction take longer than the role's may (see migration 11).
+pub(super) const UNLIMITED: &str = "SET LOCAL statement_timeout = 0";
+
 /// What goes with a statement.
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -132,6 +135,8 @@ fn is_passing(answer: &DbError) -> bool {
         || is_rerouting(answer)
         || [
             SqlState::READ_ONLY_SQL_TRANSACTION,
+            // It took too long.
+            SqlState::QUERY_CANCELED,
             SqlState::DISK_FULL,
             SqlState::OUT_OF_MEMORY,
             SqlState::ADMIN_SHUTDOWN,

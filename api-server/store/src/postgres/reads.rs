@@ -11,10 +11,10 @@ use task_api_domain::{
 use tokio_postgres::Row;
 
 use super::{
-    Postgres,
+    Postgres, SEEN,
     rows::{TASK, TASK_WITHOUT_TEXT, column, no_row, read_priority, read_status, read_task},
 };
-use crate::{Bound, IdempotencyKey, ListRequest, PIECE_BYTES, Piece, SearchRequest, StoreError, View};
+use crate::{Bound, ListRequest, PIECE_BYTES, Piece, SearchRequest, StoreError, View};
 
 type Param<'a> = &'a (dyn tokio_postgres::types::ToSql + Sync);
 
@@ -106,16 +106,6 @@ impl Postgres {
         Ok(summary)
     }
 
-    pub(super) async fn count_tasks(&self, user_id: i64) -> Result<u64, StoreError> {
-        let rows = self.read_primary("SELECT count(*) AS count FROM tasks WHERE user_id = $1", &[&user_id]).await?;
-        Ok(column::<i64>(rows.first().ok_or_else(no_row)?, "count")?.unsigned_abs())
-    }
-
-    pub(super) async fn knows_key(&self, user_id: i64, key: &IdempotencyKey) -> Result<bool, StoreError> {
-        let sql = "SELECT 1 FROM idempotency_keys WHERE user_id = $1 AND key = $2";
-        Ok(!self.read_primary(sql, &[&user_id, &key.as_str()]).await?.is_empty())
-    }
-
     pub(super) async fn load_view(&self, user_id: i64, bound: Bound, wrote: Option<Mark>) -> Result<View, StoreError> {
         let limit = i64::try_from(bound.tasks).unwrap_or(i64::MAX - 1) + 1;
         let found = format!("SELECT {TASK} FROM tasks WHERE user_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2");
@@ -123,7 +113,7 @@ impl Postgres {
         let sql = |fresh: &str| {
             format!(
                 "SELECT seen, t.*
-                 FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1 AS seen) AS snapshot
+                 FROM (SELECT {SEEN} AS seen) AS snapshot
                  LEFT JOIN ({}) AS t ON true
                  WHERE true{fresh} ORDER BY t.created_at DESC, t.id DESC",
                 fitting(&found, bound.bytes)

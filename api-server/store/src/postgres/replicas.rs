@@ -9,7 +9,10 @@ use task_api_domain::mark::Mark;
 use tokio::time::Instant;
 use tokio_postgres::{Config, Row};
 
-use super::pool::{Params, Pool};
+use super::{
+    SEEN,
+    pool::{Params, Pool},
+};
 use crate::metrics::PoolMetrics;
 
 /// What a read waits for a replica before it asks the primary.
@@ -61,7 +64,7 @@ impl Replicas {
             None => self.pool.query(&sql(""), params, deadline).await,
             Some(Mark(mark)) => {
                 let params: Vec<_> = params.iter().copied().chain([&mark as _]).collect();
-                let fresh = format!(" AND pg_snapshot_xmin(pg_current_snapshot())::text::bigint > ${}", params.len());
+                let fresh = format!(" AND {SEEN} >= ${}", params.len());
                 self.pool.query(&sql(&fresh), &params, deadline).await
             }
         };

@@ -11,8 +11,8 @@ use task_api_domain::{id::TaskId, mark::Mark, summary::Summary, task::Task, user
 
 use super::{Outbox, Postgres, ShardNumber, Summaries};
 use crate::{
-    Bound, Idempotency, IdempotencyKey, ImportedAccount, ImportedTask, ListRequest, NewUser, Operation, Outcome, Piece,
-    PostgresOptions, SearchRequest, StoreError, StoreMetrics, View, Written,
+    Bound, Idempotency, ImportedAccount, ImportedTask, ListRequest, NewUser, Operation, Outcome, Piece,
+    PostgresOptions, SearchRequest, StoreError, StoreMetrics, View, Writes, Written,
 };
 
 /// All shards, in their order. There is at least one.
@@ -23,10 +23,10 @@ pub(crate) struct Shards {
 }
 
 impl Shards {
-    pub(crate) fn new(options: &PostgresOptions, events: bool, metrics: &StoreMetrics) -> Self {
+    pub(crate) fn new(options: &PostgresOptions, writes: Writes, metrics: &StoreMetrics) -> Self {
         let PostgresOptions { first, others, retention } = options;
         let of = others.len() + 1;
-        let open = |number, config| Postgres::new(config, ShardNumber { number, of }, *retention, events, metrics);
+        let open = |number, config| Postgres::new(config, ShardNumber { number, of }, *retention, writes, metrics);
         Self {
             first: open(0, first),
             others: others.iter().zip(1..).map(|(config, number)| open(number, config)).collect(),
@@ -124,14 +124,6 @@ impl Shards {
 
     pub(crate) async fn summary(&self, user_id: i64) -> Result<Summary, StoreError> {
         self.of_user(user_id).summary(user_id).await
-    }
-
-    pub(crate) async fn count_tasks(&self, user_id: i64) -> Result<u64, StoreError> {
-        self.of_user(user_id).count_tasks(user_id).await
-    }
-
-    pub(crate) async fn knows_key(&self, user_id: i64, key: &IdempotencyKey) -> Result<bool, StoreError> {
-        self.of_user(user_id).knows_key(user_id, key).await
     }
 
     pub(crate) async fn load_view(&self, user_id: i64, bound: Bound, wrote: Option<Mark>) -> Result<View, StoreError> {

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use tokio_postgres::Config;
 
-use super::{StoreError, column, own::OwnConnection, pool::Failure};
+use super::{
+    StoreError, column,
+    own::OwnConnection,
+    pool::{Failure, UNLIMITED},
+};
 
 /// The longest that a refresh may take.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -21,9 +25,12 @@ impl Summaries {
     pub async fn refresh(&mut self) -> Result<bool, StoreError> {
         self.0
             .with(PATIENCE, async |client| {
-                let row =
-                    client.query_typed_one("SELECT refresh_task_summaries()", &[]).await.map_err(Failure::from)?;
-                column(&row, 0)
+                let transaction = client.transaction().await.map_err(Failure::from)?;
+                transaction.batch_execute(UNLIMITED).await.map_err(Failure::from)?;
+                let row = transaction.query_typed_one("SELECT refresh_task_summaries()", &[]).await;
+                let refreshed = column(&row.map_err(Failure::from)?, 0)?;
+                transaction.commit().await.map_err(Failure::from)?;
+                Ok(refreshed)
             })
             .await
     }

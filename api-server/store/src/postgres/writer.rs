@@ -21,7 +21,7 @@ use super::{
     changes::{self, Applied, Asked, Columns, repeatable},
     pool::{Effect, Failure, Params, Pool},
 };
-use crate::{Operation, StoreError, metrics::WriterMetrics};
+use crate::{Operation, StoreError, Writes, metrics::WriterMetrics};
 
 /// How many operations go together at most; a request is never divided.
 const MOST_TOGETHER: usize = 128;
@@ -45,8 +45,7 @@ pub(super) enum Repeatable {
 /// Writes to one primary.
 pub(super) struct Writer {
     pool: Pool,
-    /// Whether changes of tasks are written to the outbox.
-    events: bool,
+    rules: Writes,
     queue: Mutex<Queue>,
     waiting: Gauge<i64, AtomicI64>,
     breaker: Breaker,
@@ -79,20 +78,20 @@ impl fmt::Debug for Writer {
 
 impl Writer {
     /// `config` is [`super::pool::tuned`].
-    pub(super) fn new(config: Config, events: bool, metrics: WriterMetrics) -> Self {
+    pub(super) fn new(config: Config, rules: Writes, metrics: WriterMetrics) -> Self {
         let WriterMetrics { pool, waiting, breaker } = metrics;
         let breaker = Breaker::new("database that is written to", breaker);
-        Self { pool: Pool::new(config, CONNECTIONS, pool), events, queue: Mutex::default(), waiting, breaker }
+        Self { pool: Pool::new(config, CONNECTIONS, pool), rules, queue: Mutex::default(), waiting, breaker }
     }
 
-    /// Whether changes of tasks are written to the outbox.
-    pub(super) fn events(&self) -> bool {
-        self.events
+    /// What is heeded.
+    pub(super) fn rules(&self) -> &Writes {
+        &self.rules
     }
 
     /// The trace that the request at hand belongs to, where changes are told.
     pub(super) fn traceparent(&self) -> Option<String> {
-        self.events.then(trace::traceparent).flatten()
+        self.rules.events.then(trace::traceparent).flatten()
     }
 
     /// Runs a write. During a failover it is tried again for as long as a client would wait, if it did nothing or may do it twice.
@@ -211,7 +210,7 @@ impl Writer {
             traceparent: traceparent.as_deref(),
         }));
         let repeatable = repeatable(group.iter().flat_map(|request| &request.operations));
-        self.write_until(deadline, repeatable, &changes::APPLY, &columns.params(&self.events)).await
+        self.write_until(deadline, repeatable, &changes::APPLY, &columns.params(&self.rules)).await
     }
 
     /// After a group failed: its members that may well succeed alone, one by one.
@@ -287,7 +286,7 @@ mod tests {
 
     #[test]
     fn who_waits_goes_together_up_to_a_bound() {
-        let writer = Writer::new(Config::new(), false, WriterMetrics::default());
+        let writer = Writer::new(Config::new(), Writes::default(), WriterMetrics::default());
         assert_eq!(enqueue(&writer, &[1]), [true]);
         assert_eq!(next(&writer), Some(vec![1]));
         assert_eq!(enqueue(&writer, &[2, 100, 26]), [false, false, true], "the second group is full");
@@ -303,7 +302,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_a_group_that_hangs_goes_beside_it() {
-        let writer = Writer::new(Config::new(), false, WriterMetrics::default());
+        let writer = Writer::new(Config::new(), Writes::default(), WriterMetrics::default());
         enqueue(&writer, &[1]);
         next(&writer);
         let came = Instant::now() - HANGS * 2;
@@ -314,7 +313,7 @@ mod tests {
 
     #[test]
     fn no_more_wait_than_get_their_turn() {
-        let writer = Writer::new(Config::new(), false, WriterMetrics::default());
+        let writer = Writer::new(Config::new(), Writes::default(), WriterMetrics::default());
         enqueue(&writer, &[1; MOST_WAITING]);
         assert!(matches!(writer.enqueue(request(1, Instant::now())), Err(StoreError::Overloaded)));
         writer.next_group();

@@ -17,7 +17,7 @@ use super::{
     columns::{Micros, read_task, task_columns},
     connection::execute,
 };
-use crate::{Idempotency, Operation, Outcome, PIECE_BYTES, StoreError};
+use crate::{Idempotency, Operation, Outcome, PIECE_BYTES, Quota, StoreError};
 
 /// Makes ids, each greater than all before it, also when their second is the same.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +64,7 @@ pub(super) struct Applied {
 
 pub(super) fn apply(
     connection: &Connection,
-    ids: &Ids,
+    (ids, quota): (&Ids, Quota),
     user_id: i64,
     operations: Vec<Operation>,
     idempotency: Option<&Idempotency>,
@@ -72,6 +72,7 @@ pub(super) fn apply(
     if let Some(outcomes) = idempotency.map(|one| recall(connection, user_id, one)).transpose()?.flatten() {
         return Ok(Applied { outcomes, replayed: true, changed: false });
     }
+    check_quota(connection, quota, user_id, &operations)?;
     let mut changed = false;
     let alone = operations.len() == 1;
     let (mut outcomes, mut told) = (Vec::with_capacity(operations.len()), 0);
@@ -96,6 +97,31 @@ pub(super) fn apply(
         remember(connection, user_id, idempotency, &outcomes)?;
     }
     Ok(Applied { outcomes, replayed: false, changed })
+}
+
+/// Refuses what makes more tasks or text than a user may have. A text that replaces another counts in full.
+fn check_quota(
+    connection: &Connection,
+    quota: Quota,
+    user_id: i64,
+    operations: &[Operation],
+) -> Result<(), StoreError> {
+    let (new_tasks, new_bytes) = operations.iter().fold((0, 0), |(tasks, bytes), operation| {
+        let makes = matches!(operation, Operation::Create(_));
+        (tasks + i64::from(makes), bytes + operation.text_bytes())
+    });
+    if new_bytes == 0 {
+        return Ok(());
+    }
+    let sql = "SELECT tasks, bytes FROM task_usage WHERE user_id = ?1";
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let used: Option<(i64, i64)> = connection.prepare_cached(sql)?.query_row([user_id], read).optional()?;
+    let (tasks, bytes) = used.unwrap_or_default();
+    let is_over = |most: Option<i64>, would_be: i64| most.is_some_and(|most| would_be > most);
+    if new_tasks > 0 && is_over(quota.tasks, tasks + new_tasks) || is_over(quota.bytes, bytes + new_bytes) {
+        return Err(StoreError::QuotaExceeded);
+    }
+    Ok(())
 }
 
 fn apply_one(connection: &Connection, ids: &Ids, user_id: i64, operation: Operation) -> rusqlite::Result<Outcome> {

@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_search.sql"),
     include_str!("migrations/0003_import.sql"),
     include_str!("migrations/0004_sessions.sql"),
+    include_str!("migrations/0005_usage.sql"),
 ];
 
 /// How long another process may hold the file.

@@ -14,13 +14,11 @@ use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
-use task_api_domain::mark::Mark;
-use task_api_domain::{id::TaskId, summary::Summary, task::Task, user::User};
+use task_api_domain::{id::TaskId, mark::Mark, summary::Summary, task::Task, user::User};
 
-use crate::SqliteConfig;
 use crate::{
-    Bound, Idempotency, IdempotencyKey, ImportedAccount, ImportedTask, KeptSession, ListRequest, NewUser, Operation,
-    Outcome, Piece, SearchRequest, StoreError, View, Written,
+    Bound, Idempotency, ImportedAccount, ImportedTask, KeptSession, ListRequest, NewUser, Operation, Outcome, Piece,
+    Quota, SearchRequest, SqliteConfig, StoreError, View, Written,
 };
 use changes::{Applied, Ids};
 use checkpoints::Checkpoints;
@@ -37,10 +35,11 @@ pub(super) struct Sqlite {
     writer: Writer,
     readers: Readers,
     ids: Ids,
+    quota: Quota,
 }
 
 impl Sqlite {
-    pub(super) fn open(config: &SqliteConfig) -> Result<Self, StoreError> {
+    pub(super) fn open(config: &SqliteConfig, quota: Quota) -> Result<Self, StoreError> {
         let open = || {
             connection::open(config).map_err(|error| {
                 StoreError::Unavailable(format!(
@@ -54,7 +53,7 @@ impl Sqlite {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let readers = (0..cores).map(|_| open()).collect::<Result<_, _>>()?;
         let readers = Readers::start(readers, &writer.commits())?;
-        Ok(Self { writer, readers, ids: Ids::default() })
+        Ok(Self { writer, readers, ids: Ids::default(), quota })
     }
 
     pub(super) async fn prepare(&self) -> Result<(), StoreError> {
@@ -170,9 +169,10 @@ impl Sqlite {
         operations: Vec<Operation>,
         idempotency: Option<&Idempotency>,
     ) -> Result<Written<Vec<Outcome>>, StoreError> {
-        let (ids, idempotency) = (self.ids.clone(), idempotency.cloned());
-        let apply =
-            move |connection: &Connection| changes::apply(connection, &ids, user_id, operations, idempotency.as_ref());
+        let (ids, quota, idempotency) = (self.ids.clone(), self.quota, idempotency.cloned());
+        let apply = move |connection: &Connection| {
+            changes::apply(connection, (&ids, quota), user_id, operations, idempotency.as_ref())
+        };
         let (Applied { outcomes, replayed, changed }, mark) = self.writer.run(apply).await?;
         Ok(Written { value: outcomes, mark: changed.then_some(mark), replayed })
     }
@@ -203,16 +203,6 @@ impl Sqlite {
 
     pub(super) async fn summary(&self, user_id: i64) -> Result<Summary, StoreError> {
         self.read(move |connection| tasks::summary(connection, user_id)).await
-    }
-
-    pub(super) async fn count_tasks(&self, user_id: i64) -> Result<u64, StoreError> {
-        self.read(move |connection| tasks::count(connection, user_id)).await
-    }
-
-    pub(super) async fn knows_key(&self, user_id: i64, key: &IdempotencyKey) -> Result<bool, StoreError> {
-        let key = key.as_str().to_owned();
-        let sql = "SELECT 1 FROM idempotency_keys WHERE user_id = ?1 AND key = ?2";
-        self.read(move |connection| connection.prepare_cached(sql)?.exists((user_id, key))).await
     }
 
     pub(super) async fn load_view(&self, user_id: i64, bound: Bound, _: Option<Mark>) -> Result<View, StoreError> {

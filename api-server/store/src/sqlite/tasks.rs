@@ -112,11 +112,6 @@ pub(super) fn summary(connection: &Connection, user_id: i64) -> rusqlite::Result
     Ok(summary)
 }
 
-pub(super) fn count(connection: &Connection, user_id: i64) -> rusqlite::Result<u64> {
-    let sql = "SELECT count(*) FROM tasks WHERE user_id = ?1";
-    connection.prepare_cached(sql)?.query_row([user_id], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
-}
-
 pub(super) fn view(snapshot: &Snapshot<'_>, user_id: i64, bound: Bound) -> rusqlite::Result<View> {
     let limit = i64::try_from(bound.tasks).unwrap_or(i64::MAX).saturating_add(1);
     let piece = piece(snapshot.connection, list_sql!(), &[(":user", &user_id), (":limit", &limit)], bound)?;
@@ -150,7 +145,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Operation, Outcome,
+        Operation, Outcome, Quota,
         sqlite::{
             changes::{Ids, apply, index},
             connection::migrate,
@@ -172,14 +167,17 @@ mod tests {
     }
 
     fn change(connection: &Connection, user_id: i64, operation: Operation) -> Outcome {
-        apply(connection, &Ids::default(), user_id, vec![operation], None).unwrap().outcomes.remove(0)
+        apply(connection, (&Ids::default(), Quota::default()), user_id, vec![operation], None)
+            .unwrap()
+            .outcomes
+            .remove(0)
     }
 
     fn create(connection: &Connection, ids: &Ids, user_id: i64, title: &str, description: Option<&str>) -> TaskId {
         let description = description.map(str::to_owned);
         let (status, priority) = (Status::default(), Priority::default());
         let task = NewTask { title: title.to_owned(), description, status, priority, due_date: None };
-        let applied = apply(connection, ids, user_id, vec![Operation::Create(task)], None).unwrap();
+        let applied = apply(connection, (ids, Quota::default()), user_id, vec![Operation::Create(task)], None).unwrap();
         let [Outcome::Created(task)] = &applied.outcomes[..] else { panic!("{:?}", applied.outcomes) };
         TaskId::new(task.id).unwrap()
     }
