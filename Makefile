@@ -7,7 +7,7 @@ TEST_GATEWAY_PORT ?= 8081
 export CACHE CARGO_TARGET_DIR CLUSTER GATEWAY_PORT TEST_GATEWAY_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help up down clean test lint images operator crds bundle bench bench-api bench-scale chaos fuzz
+.PHONY: help up down clean test test-long lint images operator crds bundle bench bench-api bench-scale chaos fuzz
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -23,6 +23,9 @@ clean: ## down, and remove every image and file that was built or cached
 
 test: ## lint, then every test: alone, on real databases, and end to end on the cluster
 	@dev/test.sh
+
+test-long: ## the same, with the tests that take minutes each
+	@dev/test.sh --include-ignored
 
 lint: ## format, shellcheck, helm lint, clippy
 	@dev/lint.sh

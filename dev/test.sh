@@ -1,5 +1,6 @@
 #!/bin/bash
-# Lints, brings up the cluster, and runs every test: alone, against real databases, and end to end on kind.
+# Lints, brings up the cluster, and runs the tests: alone, against real databases, and end to end on kind.
+# Usage: dev/test.sh [--include-ignored]  (with those that take minutes each)
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 log=$cache/logs/cargo-test.log
@@ -28,7 +29,7 @@ printf '==> Tests (25 min)\n'
 export INSTA_WORKSPACE_ROOT=$root
 export KUBE_CONTEXT=$context TASKPLATFORM_GATEWAY_NODE_PORT=30081 TASKPLATFORM_GATEWAY_PORT=$test_gateway_port
 status=0
-cargo test --release --locked --workspace --no-fail-fast --manifest-path "$root/Cargo.toml" 2>&1 </dev/null | tee "$log" || status=$?
+cargo test --release --locked --workspace --no-fail-fast --manifest-path "$root/Cargo.toml" -- "$@" 2>&1 </dev/null | tee "$log" || status=$?
 
 awk '/^test result:/ { passed += $4; failed += $6; ignored += $8 }
   END { printf "\ntests: %d passed, %d failed, %d skipped\n", passed, failed, ignored }' "$log"

@@ -352,8 +352,7 @@ async fn a_database_that_stays_away_is_not_waited_for_by_all() {
         assert_unavailable(user.post("/api/tasks", json!({"title": "away"})).await, began);
         began.elapsed()
     };
-    // A write reads first whether its user has room for one more.
-    let open = r#"database_circuit_breaker_open{pool="primary",shard="0"}"#;
+    let open = r#"database_circuit_breaker_open{pool="writes",shard="0"}"#;
     assert!(api.metric(open).await < 1.0);
     Services::control("pooler", "stop").await;
     eventually("the breaker opens", async || {

@@ -1,9 +1,13 @@
 //! What is answered to who wants to evict a pod. One of a stateful part whose node is drained is not evicted but made to go by the
 //! operator, when the rest of its part serves: who asked is told to ask again, as when a PodDisruptionBudget holds it; also while the API
 //! server is too slow to say more about it. One without state waits where the primary is to leave the same node: what starts in its place would
-//! take the processor while users wait. Everything else, and everything while the operator is away, is left to the budgets.
+//! take the processor while users wait. And they go one after another, so that not every part has one pod less at once, and not everything starts at once. Everything else, and everything while the operator is away, is left to the budgets.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -18,7 +22,7 @@ use kube::{
 use serde_json::json;
 use taskplatform_blueprint::MANAGED_BY;
 use taskplatform_crds::TaskPlatform;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::read;
@@ -39,6 +43,25 @@ const NOTED: Duration = Duration::from_secs(20);
 const ASKED: Duration = Duration::from_secs(30);
 /// Who drains a node asks for all its pods at about the same time, in any order.
 const TOGETHER: Duration = Duration::from_millis(500);
+
+/// Of a platform's pods without state that leave a node, one goes this much after another. Who drains it asks again every 5 s as a rule.
+const PACE: Duration = Duration::from_secs(4);
+
+/// When one of a platform's pods without state went last, by namespace and name.
+#[derive(Debug, Default)]
+pub(super) struct Turns(Mutex<HashMap<(String, String), Instant>>);
+
+impl Turns {
+    /// Whether another may go now; then it is the last one.
+    fn take(&self, namespace: &str, platform: &str) -> bool {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, last| last.elapsed() < PACE);
+        let platform = (namespace.to_owned(), platform.to_owned());
+        let is_free = !turns.contains_key(&platform);
+        turns.entry(platform).or_insert_with(Instant::now);
+        is_free
+    }
+}
 
 /// The API server does not say what the pod is, or does not take the note.
 #[derive(Debug, thiserror::Error)]
@@ -73,17 +96,24 @@ enum Decision {
     Later,
     /// The primary leaves the node before.
     AfterThePrimary,
+    /// Another one has just gone.
+    AfterAnother,
 }
 
 /// Answers a review, and says how.
-pub(super) async fn answer(client: &Client, world: &World, body: &[u8]) -> (AdmissionReview<DynamicObject>, Eviction) {
+pub(super) async fn answer(
+    client: &Client,
+    (world, turns): (&World, &Turns),
+    body: &[u8],
+) -> (AdmissionReview<DynamicObject>, Eviction) {
     let request = match read(body) {
         Ok(request) => request,
         Err(refusal) => return (*refusal, Eviction::Left),
     };
     let pod = request.name.clone();
-    let asked =
-        timeout(TIMEOUT, ask(client, world, &request)).await.unwrap_or(Err(Error::Timeout { pod: pod.clone() }));
+    let asked = timeout(TIMEOUT, ask(client, (world, turns), &request))
+        .await
+        .unwrap_or(Err(Error::Timeout { pod: pod.clone() }));
     let response = AdmissionResponse::from(&request);
     let refuse = |mut response: AdmissionResponse, code, reason: &str, message| {
         response = response.deny(message);
@@ -105,6 +135,10 @@ pub(super) async fn answer(client: &Client, world: &World, body: &[u8]) -> (Admi
             let message = format!("{pod} may go when the primary has left its node{step}: ask again");
             (refuse(response, 429, "TooManyRequests", message), Eviction::Later)
         }
+        Ok((Decision::AfterAnother, _)) => {
+            let message = format!("another pod of the platform has just gone, and {pod} goes after it: ask again");
+            (refuse(response, 429, "TooManyRequests", message), Eviction::Later)
+        }
         Err(error) if error.passes() && is_stateful(world, &request) => {
             (refuse(response, 429, "TooManyRequests", format!("{error}: ask again")), Eviction::Later)
         }
@@ -119,7 +153,7 @@ pub(super) async fn answer(client: &Client, world: &World, body: &[u8]) -> (Admi
 /// What becomes of the eviction, and the step that the operator is at.
 async fn ask(
     client: &Client,
-    world: &World,
+    (world, turns): (&World, &Turns),
     request: &AdmissionRequest<DynamicObject>,
 ) -> Result<(Decision, String), Error> {
     let failed = |source| Error::Ask { pod: request.name.clone(), source: Box::new(source) };
@@ -142,7 +176,10 @@ async fn ask(
     } else if is_drained(&pod, platform.as_ref(), node.as_ref()) {
         sleep(TOGETHER).await;
         let primary = platform.as_ref().and_then(|platform| primary(world, namespace, platform));
-        decide_after(&pod, primary.as_deref(), Timestamp::now())
+        match decide_after(&pod, primary.as_deref(), Timestamp::now()) {
+            Decision::Leave if !request.dry_run && !turns.take(namespace, name) => Decision::AfterAnother,
+            decision => decision,
+        }
     } else {
         Decision::Leave
     };
@@ -351,7 +388,7 @@ mod tests {
             ("somebody-else", Trouble::Hang, (true, 0)),
         ] {
             bed.server.trouble(Verb::Get, "Pod", trouble);
-            let (answer, _) = answer(&bed.client, &world, review(name).as_bytes()).await;
+            let (answer, _) = answer(&bed.client, (&world, &Turns::default()), review(name).as_bytes()).await;
             let response = answer.response.unwrap();
             assert_eq!(
                 (response.allowed, response.result.code),
@@ -361,6 +398,19 @@ mod tests {
             );
             bed.server.heal();
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pods_without_state_go_one_after_another() {
+        let turns = Turns::default();
+        assert!(turns.take("shops", "tasks"));
+        assert!(!turns.take("shops", "tasks"), "one has just gone");
+        assert!(turns.take("shops", "others") && turns.take("stores", "tasks"), "of another platform");
+        tokio::time::advance(PACE / 2).await;
+        assert!(!turns.take("shops", "tasks"));
+        tokio::time::advance(PACE / 2).await;
+        assert!(turns.take("shops", "tasks"), "who asked in vain does not put it off");
+        assert!(!turns.take("shops", "tasks"));
     }
 
     #[test]

@@ -127,7 +127,7 @@ pub(crate) fn listen(
         .with_cert_resolver(certificate);
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = listen::listen(address).map_err(failed)?;
-    let reviewer = Reviewer { client, world, metrics, desk };
+    let reviewer = Reviewer { client, world, turns: Arc::default(), metrics, desk };
     Ok(tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.map_err(failed)?;
@@ -141,6 +141,7 @@ pub(crate) fn listen(
 struct Reviewer {
     client: Client,
     world: Arc<World>,
+    turns: Arc<eviction::Turns>,
     metrics: Arc<Metrics>,
     desk: Arc<Desk>,
 }
@@ -186,7 +187,7 @@ async fn answer(request: Request<Incoming>, reviewer: &Reviewer) -> Response<Str
     };
     let (body, metrics) = (body.to_bytes(), &reviewer.metrics);
     let review = if path == "/eviction" {
-        let (review, eviction) = eviction::answer(&reviewer.client, &reviewer.world, &body).await;
+        let (review, eviction) = eviction::answer(&reviewer.client, (&reviewer.world, &reviewer.turns), &body).await;
         metrics.evictions.get_or_create(&EvictionLabel { eviction }).inc();
         review
     } else {

@@ -60,6 +60,7 @@ async fn volumes_outlive_a_platform_and_are_taken_up_again() -> Result<()> {
 }
 
 #[tokio::test]
+#[ignore = "3 min: make test-long"]
 async fn a_platform_that_is_deleted_and_created_again_at_once_gets_ready() -> Result<()> {
     let _turn = turn().await;
     explained(NAME, async {

@@ -51,7 +51,9 @@ async fn redis_takes(platform: &Platform, password: &str) -> Result<bool> {
     Ok(cluster::exec(&platform.client, platform.name, &pod, &ping).await?.contains("PONG"))
 }
 
+/// The kubelet brings what changed in a Secret when it next looks, a minute and a half later, and that twice.
 #[tokio::test]
+#[ignore = "4 min: make test-long"]
 async fn every_password_is_changed_while_users_write_and_none_of_them_notices() -> Result<()> {
     let _turn = turn().await;
     explained("e2e", async {
