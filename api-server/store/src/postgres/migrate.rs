@@ -21,6 +21,7 @@ const MIGRATIONS: &[(i32, &str, &str)] = &[
     (6, "import", include_str!("migrations/0006_import.sql")),
     (7, "upkeep", include_str!("migrations/0007_upkeep.sql")),
     (8, "creations together", include_str!("migrations/0008_creations_together.sql")),
+    (12, "tasks before 2020", include_str!("migrations/0012_tasks_before_2020.sql")),
 ];
 
 /// Which shard a database is to be, of how many.
