@@ -1,6 +1,7 @@
 //! `task-api import-sqlite`: brings the accounts and tasks of a SQLite file into the store that the configuration names.
 //!
-//! 1. The whole file is read and checked, and nothing is written if anything is wrong with it: see [`survey`].
+//! 1. The whole file is read and checked, and nothing is written if anything is wrong with it: see [`survey`]. What can be read in two ways is asked
+//!    for, and not read in one of them: see [`times`].
 //! 2. Accounts are made, each in the shard that its e-mail belongs to, with new ids; which one became which is kept there.
 //! 3. Tasks follow in the order of their rows, in batches, with new ids of the second in which they were made.
 //! 4. What is in the store is read back and compared with the file, user by user.
@@ -9,6 +10,8 @@
 //! starts it again and loses and doubles nothing. The file is known by its path: it must stay where it is until the import is through.
 
 mod digest;
+mod file;
+mod key;
 mod mapping;
 mod progress;
 mod report;
@@ -31,11 +34,12 @@ use thiserror::Error;
 
 use crate::auth::password::NOBODY;
 use digest::Digest;
+use key::Key;
 use mapping::Mapping;
 use progress::Progress;
 use report::{Comparison, Report};
 use source::{Account, Source, SourceTask};
-use survey::Survey;
+use survey::{Known, Survey};
 
 /// How many users' tasks are read back at once.
 const AT_ONCE: usize = 16;
@@ -43,15 +47,52 @@ const AT_ONCE: usize = 16;
 /// No user has more tasks, since a task is more than a byte.
 const ALL: Bound = Bound { tasks: u32::MAX as usize, bytes: u32::MAX as usize };
 
+const MAPPING: &str = "\
+A mapping is a TOML file. It names what is called otherwise than in this program's
+own files, and says what can be read in two ways. All of it may be left out:
+
+  # What numbers that are times count:
+  #   seconds, milliseconds, microseconds, nanoseconds, days (since 1970);
+  #   julian_days (as SQLite counts them);
+  #   apple_seconds, apple_nanoseconds (since 2001);
+  #   webkit_microseconds, filetime (since 1601);
+  #   dotnet_ticks (since the year 1); ole_days (since 1899-12-30);
+  # or how text and digits are written, such as \"%d.%m.%Y %H:%M\"
+  times = \"milliseconds\"
+  # Where clocks showed the times that do not say it; also \"+01:00\"
+  zone = \"Europe/Berlin\"
+
+  [users]
+  table = \"accounts\"
+  # Also id, name and created_at
+  columns = { email = \"mail\", password_hash = \"hash\" }
+  # The same as above, for single columns
+  times = { created_at = \"seconds\" }
+  zones = { created_at = \"UTC\" }
+
+  [tasks]
+  table = \"todos\"
+  # Also title, description, status, priority, created_at and updated_at
+  columns = { user_id = \"owner\", due_date = \"due\" }
+  statuses = { 0 = \"pending\", 1 = \"in_progress\", 2 = \"completed\" }
+  priorities = { 1 = \"urgent\", 2 = \"medium\" }
+  times = { due_date = \"julian_days\" }
+  zones = { due_date = \"Europe/Berlin\" }
+
+Names are compared as SQLite does it. Tables need row numbers; keys of accounts
+are numbers, UUIDs or any other text. Text without a zone is known to be UTC
+where it looks as SQLite's own functions write it.";
+
 /// Brings the accounts and tasks of a SQLite file into the database that `DATABASE_URL` names.
 ///
 /// It may be ended and started again: what is there already is passed over.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = MAPPING)]
 pub struct ImportArgs {
     /// The SQLite file; nobody should write to it any more
     file: PathBuf,
 
-    /// What its tables and columns are called (TOML); without it, as in this program's own files
+    /// What its tables and columns are called, and how its times are written (TOML); without it, as in this program's own files
     #[arg(long)]
     mapping: Option<PathBuf>,
 
@@ -85,6 +126,19 @@ pub enum ImportError {
         /// Why not.
         cause: String,
     },
+    /// What belongs to the file is beside it.
+    #[error(
+        "can't read {}{beside} where it is, and some of what is in {} may be there alone; copy both into a directory that may be written to, and \
+         import that copy",
+        file.display(),
+        file.display()
+    )]
+    Unread {
+        /// Its path.
+        file: PathBuf,
+        /// What follows in the name of the other.
+        beside: &'static str,
+    },
     /// The mapping.
     #[error("can't use the mapping {}: {cause}", file.display())]
     Mapping {
@@ -114,10 +168,22 @@ pub enum ImportError {
         /// What it would hold.
         holds: &'static str,
     },
-    /// The file can't be read.
+    /// Rows are told apart by their numbers.
     #[error(
-        "can't read the file: {0}; its tables need row numbers (no WITHOUT ROWID), and no damage (PRAGMA integrity_check)"
+        "the rows of {table:?} have no numbers to go by, since it {what}; copy them into a table that has (CREATE TABLE … AS SELECT * FROM …), and \
+         name that one in a mapping (--mapping)"
     )]
+    NoRowNumbers {
+        /// Where.
+        table: String,
+        /// Why not.
+        what: &'static str,
+    },
+    /// The mapping has to say more.
+    #[error("what can be read in two ways has to be said in a mapping (--mapping), and nothing was written:\n  {}", .0.join("\n  "))]
+    Times(Vec<String>),
+    /// The file can't be read.
+    #[error("can't read the file: {0}; see whether it is damaged (PRAGMA integrity_check)")]
     Source(#[from] rusqlite::Error),
     /// The database.
     #[error("the database: {0}; start the import again, and it goes on where it ended")]
@@ -177,7 +243,7 @@ impl ImportArgs {
         let Some(file) = &self.mapping else { return Ok(Mapping::default()) };
         let fail = |cause: String| ImportError::Mapping { file: file.clone(), cause };
         let text = fs::read_to_string(file).map_err(|error| fail(error.to_string()))?;
-        toml::from_str(&text).map_err(|error| fail(error.to_string()))
+        Mapping::read(&text).map_err(fail)
     }
 }
 
@@ -206,7 +272,7 @@ async fn add_accounts(
         let (rowids, accounts): (Vec<_>, Vec<_>) = rows
             .into_iter()
             .filter_map(|row| Some((row.rowid, row.content.ok()?)))
-            .filter(|(rowid, account)| survey.accounts.get(&account.id) == Some(rowid))
+            .filter(|(rowid, account)| survey.accounts.get(&account.key).is_some_and(|known| known.rowid == *rowid))
             .map(|(rowid, account)| (rowid, imported(account)))
             .unzip();
         let made = store.import_accounts(&source.name, accounts).await?;
@@ -218,7 +284,7 @@ async fn add_accounts(
 }
 
 fn imported(account: Account) -> ImportedAccount {
-    let Account { id, email, name, password_hash, created_at } = account;
+    let Account { key: _, id, email, name, password_hash, created_at } = account;
     // The hash of no password: it takes a log-in as long as another to fail.
     let password_hash = password_hash.filter(|hash| survey::is_usable(hash)).unwrap_or_else(|| NOBODY.to_owned());
     ImportedAccount { source_id: id, email, name, password_hash, created_at }
@@ -240,7 +306,7 @@ async fn add_tasks(
         after = last.rowid;
         let count = rows.len();
         let of_here = |rowid, SourceTask { owner, task, created_at, updated_at }: SourceTask| {
-            let user_id = *ids.get(&owner).filter(|_| survey.accounts.contains_key(&owner))?;
+            let user_id = *ids.get(&survey.accounts.get(&owner)?.id)?;
             Some(ImportedTask { rowid, user_id, task, created_at, updated_at })
         };
         let tasks = rows.into_iter().filter_map(|row| of_here(row.rowid, row.content.ok()?)).collect();
@@ -251,14 +317,13 @@ async fn add_tasks(
 
 /// Reads every imported user's tasks back.
 async fn compare(store: &Store, survey: &Survey, ids: &HashMap<i64, i64>) -> Result<Comparison, ImportError> {
-    let here = stream::iter(survey.accounts.keys().map(|owner| read_back(store, *owner, ids.get(owner).copied())))
-        .buffered(AT_ONCE)
-        .try_collect::<BTreeMap<i64, Digest>>()
-        .await?;
+    let accounts = survey.accounts.iter();
+    let here = accounts.map(|(key, known)| read_back(store, key.clone(), *known, ids.get(&known.id).copied()));
+    let here = stream::iter(here).buffered(AT_ONCE).try_collect::<BTreeMap<Key, Digest>>().await?;
     Ok(Comparison::new(&survey.digests, &here))
 }
 
-async fn read_back(store: &Store, owner: i64, id: Option<i64>) -> Result<(i64, Digest), StoreError> {
+async fn read_back(store: &Store, key: Key, owner: Known, id: Option<i64>) -> Result<(Key, Digest), StoreError> {
     let mut digest = Digest::default();
     if let Some(id) = id {
         // No replica shows a write that was not made yet, so the primary answers.
@@ -266,8 +331,8 @@ async fn read_back(store: &Store, owner: i64, id: Option<i64>) -> Result<(i64, D
             let (created_at, updated_at) = (task.created_at, task.updated_at);
             let (title, description, status) = (task.title, task.description, task.status);
             let task = NewTask { title, description, status, priority: task.priority, due_date: task.due_date };
-            digest.add(owner, &task, created_at, updated_at);
+            digest.add(owner.id, &task, created_at, updated_at);
         }
     }
-    Ok((owner, digest))
+    Ok((key, digest))
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     digest::Digest,
-    mapping::Unit,
+    key::Key,
     source::Source,
     survey::{Fault, Survey},
 };
@@ -19,7 +19,9 @@ pub(super) struct Report {
     pub(super) accounts: usize,
     pub(super) tasks: u64,
     /// What numbers in columns of times were taken for.
-    pub(super) times: BTreeMap<String, Unit>,
+    pub(super) times: BTreeMap<String, String>,
+    /// The zones that text in columns of times was taken to be of where it does not say its own.
+    pub(super) zones: BTreeMap<String, String>,
     /// Rows of accounts whose password has to be set anew.
     pub(super) without_password: Vec<i64>,
     pub(super) invalid: Vec<Fault>,
@@ -33,19 +35,19 @@ pub(super) struct Comparison {
     pub(super) in_file: Digest,
     pub(super) in_database: Digest,
     /// Their ids in the file.
-    pub(super) users_that_differ: Vec<i64>,
+    pub(super) users_that_differ: Vec<Key>,
 }
 
 impl Comparison {
     /// Both by the users' ids in the file.
-    pub(super) fn new(file: &BTreeMap<i64, Digest>, database: &BTreeMap<i64, Digest>) -> Self {
-        let of = |digests: &BTreeMap<i64, Digest>, id: &i64| digests.get(id).copied().unwrap_or_default();
-        let users_that_differ = database.keys().copied().filter(|id| of(file, id) != of(database, id)).collect();
+    pub(super) fn new(file: &BTreeMap<Key, Digest>, database: &BTreeMap<Key, Digest>) -> Self {
+        let of = |digests: &BTreeMap<Key, Digest>, id: &Key| digests.get(id).copied().unwrap_or_default();
+        let users_that_differ = database.keys().filter(|id| of(file, id) != of(database, id)).cloned().collect();
         Self { in_file: sum(file), in_database: sum(database), users_that_differ }
     }
 }
 
-fn sum(digests: &BTreeMap<i64, Digest>) -> Digest {
+fn sum(digests: &BTreeMap<Key, Digest>) -> Digest {
     digests.values().fold(Digest::default(), |mut sum, digest| {
         sum.merge(*digest);
         sum
@@ -59,7 +61,8 @@ impl Report {
             source: source.name.clone(),
             accounts: accounts.len(),
             tasks: sum(&digests).tasks,
-            times: source.units.clone(),
+            times: source.units(),
+            zones: source.zones(),
             without_password,
             invalid: faults,
             comparison,
@@ -70,7 +73,10 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (column, unit) in &self.times {
-            writeln!(f, "{column}: numbers are {}", format!("{unit:?}").to_lowercase())?;
+            writeln!(f, "{column}: numbers are {unit}")?;
+        }
+        for (column, zone) in &self.zones {
+            writeln!(f, "{column}: text that does not say its zone is of {zone}")?;
         }
         for rowid in &self.without_password {
             writeln!(f, "account in row {rowid}: its password has to be set anew, since its hash is not argon2's")?;

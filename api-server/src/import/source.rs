@@ -1,12 +1,12 @@
 //! The file that is read: one snapshot of it, row by row.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, HashMap},
     path::Path,
 };
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, Row, types::ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, types::ValueRef};
 use serde_json::{Map, Value, json};
 use task_api_domain::{
     id::TaskId,
@@ -16,10 +16,14 @@ use task_api_domain::{
 };
 
 use super::{
-    ImportError,
-    mapping::{Column, Mapping, TaskColumn, Unit, UserColumn},
-    times,
+    ImportError, file,
+    key::Key,
+    mapping::{Column, Mapping, TaskColumn, UserColumn},
+    times::{Judge, Name, Spelling, Way, Zone},
 };
+
+/// What a column is that the source does without.
+const NULL: &str = "NULL";
 
 /// A row, or what is wrong with it.
 pub(super) struct Read<T> {
@@ -29,6 +33,8 @@ pub(super) struct Read<T> {
 
 /// An account of the source.
 pub(super) struct Account {
+    pub(super) key: Key,
+    /// What the database knows it by: its key or, where not all keys are whole numbers, its row.
     pub(super) id: i64,
     pub(super) email: Email,
     pub(super) name: Option<String>,
@@ -38,7 +44,7 @@ pub(super) struct Account {
 
 /// A task of the source.
 pub(super) struct SourceTask {
-    pub(super) owner: i64,
+    pub(super) owner: Key,
     pub(super) task: NewTask,
     pub(super) created_at: Timestamp,
     pub(super) updated_at: Timestamp,
@@ -48,32 +54,44 @@ pub(super) struct SourceTask {
 pub(super) struct Source {
     /// Where the file is: what an import is known by when it goes on.
     pub(super) name: String,
-    /// What the numbers in columns of times count, by `table.column`.
-    pub(super) units: BTreeMap<String, Unit>,
     connection: Connection,
     mapping: Mapping,
-    select_users: String,
-    select_tasks: String,
+    users: Table<UserColumn>,
+    tasks: Table<TaskColumn>,
+    /// Whether all keys of accounts are whole numbers.
+    is_numbered: bool,
 }
 
 impl Source {
-    pub(super) fn open(file: &Path, mapping: Mapping) -> Result<Self, ImportError> {
-        let fail = |cause: String| ImportError::Open { file: file.to_owned(), cause };
-        let name = file.canonicalize().map_err(|error| fail(error.to_string()))?;
-        let connection = Connection::open_with_flags(&name, OpenFlags::SQLITE_OPEN_READ_ONLY)
-            .map_err(|error| fail(error.to_string()))?;
-        // Whoever writes to it meanwhile does not change what is read here.
-        connection.execute_batch("BEGIN")?;
-        let mut source = Self {
-            name: name.display().to_string(),
-            units: BTreeMap::new(),
-            select_users: select(&connection, &mapping.users.table, &mapping.users.columns)?,
-            select_tasks: select(&connection, &mapping.tasks.table, &mapping.tasks.columns)?,
-            connection,
-            mapping,
-        };
-        source.find_units()?;
-        Ok(source)
+    pub(super) fn open(path: &Path, mapping: Mapping) -> Result<Self, ImportError> {
+        let fail = |cause: String| ImportError::Open { file: path.to_owned(), cause };
+        let path = path.canonicalize().map_err(|error| fail(error.to_string()))?;
+        let connection = file::open(&path)?;
+        let (of_users, of_tasks) = (&mapping.users, &mapping.tasks);
+        let mut users = Table::find(&connection, &of_users.table, &of_users.columns)?;
+        let mut tasks = Table::find(&connection, &of_tasks.table, &of_tasks.columns)?;
+        let mut questions = users.judge(&connection, "users", &of_users.times, &of_users.zones)?;
+        questions.extend(tasks.judge(&connection, "tasks", &of_tasks.times, &of_tasks.zones)?);
+        if !questions.is_empty() {
+            return Err(ImportError::Times(questions));
+        }
+        let is_numbered = users.holds_whole_numbers(&connection, UserColumn::Id)?;
+        Ok(Self { name: path.display().to_string(), connection, mapping, users, tasks, is_numbered })
+    }
+
+    /// What the numbers in columns of times count, by `table.column`.
+    pub(super) fn units(&self) -> BTreeMap<String, String> {
+        self.of_times(|way| way.unit().map(|unit| unit.to_string()))
+    }
+
+    /// The zones that text in columns of times is taken to be of where it does not say its own, by `table.column`.
+    pub(super) fn zones(&self) -> BTreeMap<String, String> {
+        self.of_times(Way::zone_of_silent)
+    }
+
+    fn of_times(&self, what: impl Fn(&Way) -> Option<String>) -> BTreeMap<String, String> {
+        let all = self.users.named_ways().chain(self.tasks.named_ways());
+        all.filter_map(|(name, way)| Some((name, what(way)?))).collect()
     }
 
     /// How many accounts and how many tasks there are.
@@ -82,7 +100,7 @@ impl Source {
             let sql = format!("SELECT count(*) FROM {}", quoted(table));
             self.connection.query_row(&sql, [], |row| row.get::<_, u32>(0)).map(u64::from)
         };
-        Ok((count(&self.mapping.users.table)?, count(&self.mapping.tasks.table)?))
+        Ok((count(&self.users.name)?, count(&self.tasks.name)?))
     }
 
     /// Whether it is this file, whose path is canonical.
@@ -91,19 +109,20 @@ impl Source {
     }
 
     /// How many rows of tasks there are up to this one.
-    pub(super) fn tasks_up_to(&self, rowid: i64) -> Result<usize, ImportError> {
-        let sql = format!("SELECT count(*) FROM {} WHERE rowid <= ?1", quoted(&self.mapping.tasks.table));
-        Ok(self.connection.query_row(&sql, [rowid], |row| row.get::<_, u32>(0)).map(|count| count as usize)?)
+    pub(super) fn tasks_up_to(&self, up_to: i64) -> Result<usize, ImportError> {
+        let Table { name, rowid, .. } = &self.tasks;
+        let sql = format!("SELECT count(*) FROM {} WHERE {rowid} <= ?1", quoted(name));
+        Ok(self.connection.query_row(&sql, [up_to], |row| row.get::<_, u32>(0)).map(|count| count as usize)?)
     }
 
     /// The accounts after a row, in the order of their rows.
     pub(super) fn accounts(&self, after: i64, limit: u32) -> Result<Vec<Read<Account>>, ImportError> {
-        self.rows(&self.select_users, after, limit, |row| self.account(row))
+        self.rows(&self.users.select(), after, limit, |row| self.account(row))
     }
 
     /// The tasks after a row, in the order of their rows.
     pub(super) fn tasks(&self, after: i64, limit: u32) -> Result<Vec<Read<SourceTask>>, ImportError> {
-        self.rows(&self.select_tasks, after, limit, |row| self.task(row))
+        self.rows(&self.tasks.select(), after, limit, |row| self.task(row))
     }
 
     fn rows<T>(
@@ -125,39 +144,42 @@ impl Source {
         let name = text(row, UserColumn::Name).map_err(|problem| named(UserColumn::Name, problem))?;
         let name = name.filter(|name| !name.is_empty()).map(|name| validation::text(json!(name), 1, MAX_NAME));
         let hash = text(row, UserColumn::PasswordHash);
+        let key = key(row, UserColumn::Id)?;
+        let id = match key {
+            Key::Number(number) if self.is_numbered => number,
+            _ => row.get(0).map_err(|error| error.to_string())?,
+        };
         Ok(Account {
-            id: integer(row, UserColumn::Id)?,
+            key,
+            id,
             email: Email::rule(json!(email)).map_err(|problem| named(UserColumn::Email, problem))?,
             name: name.transpose().map_err(|problem| named(UserColumn::Name, problem))?,
             password_hash: hash.map_err(|problem| named(UserColumn::PasswordHash, problem))?,
-            created_at: self
-                .time(row, &self.mapping.users.table, UserColumn::CreatedAt)?
-                .ok_or_else(|| named(UserColumn::CreatedAt, "is missing".to_owned()))?,
+            created_at: self.users.time(row, UserColumn::CreatedAt)?.ok_or("created_at is missing")?,
         })
     }
 
     /// It goes through the same rules as a task that a client sends.
     fn task(&self, row: &Row<'_>) -> Result<SourceTask, String> {
-        let table = &self.mapping.tasks.table;
         let mut body = Map::new();
         for column in [TaskColumn::Title, TaskColumn::Description, TaskColumn::Status, TaskColumn::Priority] {
             if let Some(text) = text(row, column).map_err(|problem| format!("{} {problem}", column.name()))? {
                 body.insert(column.name().to_owned(), self.translated(column, &text));
             }
         }
-        if let Some(due_date) = self.time(row, table, TaskColumn::DueDate)? {
+        if let Some(due_date) = self.tasks.time(row, TaskColumn::DueDate)? {
             body.insert(TaskColumn::DueDate.name().to_owned(), json!(due_date));
         }
         let task = Form::body(Value::Object(body)).and_then(NewTask::from_form).map_err(|Invalid(errors)| {
             let each: Vec<_> = errors.iter().map(|error| format!("{} {}", error.field, error.message)).collect();
             each.join("; ")
         })?;
-        let created_at = self.time(row, table, TaskColumn::CreatedAt)?.ok_or("created_at is missing")?;
+        let created_at = self.tasks.time(row, TaskColumn::CreatedAt)?.ok_or("created_at is missing")?;
         if TaskId::all_of(created_at, 0).is_none() {
-            return Err(format!("created_at is {created_at}, and ids can tell times from 2020 to 2156 alone"));
+            return Err(format!("created_at is {created_at}, and ids can tell times from 1952 to 2087 alone"));
         }
-        let updated_at = self.time(row, table, TaskColumn::UpdatedAt)?.unwrap_or(created_at);
-        Ok(SourceTask { owner: integer(row, TaskColumn::UserId)?, task, created_at, updated_at })
+        let updated_at = self.tasks.time(row, TaskColumn::UpdatedAt)?.unwrap_or(created_at);
+        Ok(SourceTask { owner: key(row, TaskColumn::UserId)?, task, created_at, updated_at })
     }
 
     fn translated(&self, column: TaskColumn, word: &str) -> Value {
@@ -169,64 +191,115 @@ impl Source {
         };
         known.map_or_else(|| json!(word), |known| json!(known))
     }
+}
 
-    fn time<C: Column>(&self, row: &Row<'_>, table: &str, column: C) -> Result<Option<Timestamp>, String> {
-        let unit = self.units.get(&unit_key(table, column)).copied().unwrap_or(Unit::Seconds);
-        times::read(value(row, column.into()), unit).map_err(|problem| format!("{} {problem}", column.name()))
+/// A table of the source.
+struct Table<C> {
+    name: String,
+    /// What its row numbers are called.
+    rowid: &'static str,
+    /// What stands for its columns in statements, in their order.
+    expressions: Vec<String>,
+    /// How its times are read.
+    ways: BTreeMap<C, Way>,
+}
+
+impl<C: Column> Table<C> {
+    fn find(connection: &Connection, table: &str, names: &BTreeMap<C, String>) -> Result<Self, ImportError> {
+        let no_table = || ImportError::NoTable { table: table.to_owned() };
+        let no_rows = |what| ImportError::NoRowNumbers { table: table.to_owned(), what };
+        let sql = "SELECT type, wr FROM pragma_table_list(?1) WHERE schema = 'main'";
+        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let (kind, without_rowid): (String, bool) =
+            connection.query_row(sql, [table], read).optional()?.ok_or_else(no_table)?;
+        if kind == "view" {
+            return Err(no_rows("is a view"));
+        }
+        if without_rowid {
+            return Err(no_rows("was made WITHOUT ROWID"));
+        }
+        let there = columns(connection, table)?;
+        // A column of that name hides them.
+        let rowid = ["rowid", "_rowid_", "oid"].into_iter().find(|name| !there.contains_key(*name));
+        let rowid = rowid.ok_or_else(|| no_rows("has other columns of all their names"))?;
+        let expression = |column: &C| {
+            let given = names.get(column).map(String::as_str);
+            let name = given.unwrap_or(column.name());
+            match there.get(&name.to_ascii_lowercase()) {
+                Some(name) => Ok(quoted(name)),
+                None if column.optional() && given.is_none() => Ok(NULL.to_owned()),
+                None => Err(ImportError::NoColumn {
+                    table: table.to_owned(),
+                    column: name.to_owned(),
+                    holds: column.name(),
+                }),
+            }
+        };
+        let expressions = C::ALL.iter().map(expression).collect::<Result<_, _>>()?;
+        Ok(Self { name: table.to_owned(), rowid, expressions, ways: BTreeMap::new() })
     }
 
-    /// For each column of times that has numbers in it.
-    fn find_units(&mut self) -> Result<(), ImportError> {
-        let Mapping { users, tasks, times } = &self.mapping;
-        let users =
-            [UserColumn::CreatedAt].map(|column| (&users.table, &self.select_users, column.name(), column as usize));
-        let tasks = [TaskColumn::CreatedAt, TaskColumn::UpdatedAt, TaskColumn::DueDate]
-            .map(|column| (&tasks.table, &self.select_tasks, column.name(), column as usize));
-        for (table, select, name, index) in users.into_iter().chain(tasks) {
-            let mut statement = self.connection.prepare(select)?;
-            let mut rows = statement.query((i64::MIN, i64::MAX))?;
-            let mut greatest = None;
+    /// Reads all columns, and the rows' numbers first.
+    fn select(&self) -> String {
+        let Self { name, rowid, expressions, .. } = self;
+        let (name, expressions) = (quoted(name), expressions.join(", "));
+        format!("SELECT {rowid}, {expressions} FROM {name} WHERE {rowid} > ?1 ORDER BY {rowid} LIMIT ?2")
+    }
+
+    /// Finds out how times are read, and returns what has to be asked for that.
+    fn judge(
+        &mut self,
+        connection: &Connection,
+        section: &'static str,
+        times: &BTreeMap<C, Spelling>,
+        zones: &BTreeMap<C, Zone>,
+    ) -> Result<Vec<String>, ImportError> {
+        let mut questions = Vec::new();
+        for column in C::TIMES.iter().copied() {
+            if self.expression(column) == NULL {
+                continue;
+            }
+            let (said, mut judge) = ((times.get(&column), zones.get(&column)), Judge::default());
+            let sql = format!("SELECT {} FROM {}", self.expression(column), quoted(&self.name));
+            let mut statement = connection.prepare(&sql)?;
+            let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
-                #[expect(clippy::cast_precision_loss, reason = "only its size is looked at")]
-                let number = match value(row, index) {
-                    ValueRef::Integer(number) => (number as f64).abs(),
-                    ValueRef::Real(number) => number.abs(),
-                    _ => continue,
-                };
-                greatest = Some(number.max(greatest.unwrap_or(0.0)));
+                judge.see(row.get_ref(0)?, said.0);
             }
-            if let Some(greatest) = greatest {
-                self.units.insert(format!("{table}.{name}"), times.unwrap_or(Unit::of_numbers_up_to(greatest)));
-            }
+            let name = Name { section, table: &self.name, column: column.name() };
+            let way = judge.way(name, said, &mut questions);
+            self.ways.insert(column, way);
         }
-        Ok(())
+        Ok(questions)
+    }
+
+    fn holds_whole_numbers(&self, connection: &Connection, column: C) -> rusqlite::Result<bool> {
+        let (expression, name) = (self.expression(column), quoted(&self.name));
+        let sql = format!("SELECT NOT EXISTS (SELECT 1 FROM {name} WHERE typeof({expression}) <> 'integer')");
+        connection.query_row(&sql, [], |row| row.get(0))
+    }
+
+    fn expression(&self, column: C) -> &str {
+        let place: usize = column.into();
+        self.expressions.get(place).map_or(NULL, String::as_str)
+    }
+
+    fn named_ways(&self) -> impl Iterator<Item = (String, &Way)> {
+        self.ways.iter().map(move |(column, way)| (format!("{}.{}", self.name, column.name()), way))
+    }
+
+    /// A time, where there is one.
+    fn time(&self, row: &Row<'_>, column: C) -> Result<Option<Timestamp>, String> {
+        let Some(way) = self.ways.get(&column) else { return Ok(None) };
+        way.read(value(row, column.into())).map_err(|problem| format!("{} {problem}", column.name()))
     }
 }
 
-fn unit_key(table: &str, column: impl Column) -> String {
-    format!("{table}.{}", column.name())
-}
-
-/// Reads all columns of a table, and the rows' numbers first; NULL for the columns that the source does without.
-fn select<C: Column>(connection: &Connection, table: &str, names: &BTreeMap<C, String>) -> Result<String, ImportError> {
-    let mut statement = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
-    let there: BTreeSet<String> = statement.query_map([table], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    if there.is_empty() {
-        return Err(ImportError::NoTable { table: table.to_owned() });
-    }
-    let expressions = C::ALL.iter().map(|column| {
-        let given = names.get(column).map(String::as_str);
-        let name = given.unwrap_or(column.name());
-        match there.contains(name) {
-            true => Ok(quoted(name)),
-            false if column.optional() && given.is_none() => Ok("NULL".to_owned()),
-            false => {
-                Err(ImportError::NoColumn { table: table.to_owned(), column: name.to_owned(), holds: column.name() })
-            }
-        }
-    });
-    let expressions = expressions.collect::<Result<Vec<_>, _>>()?.join(", ");
-    Ok(format!("SELECT rowid, {expressions} FROM {} WHERE rowid > ?1 ORDER BY rowid LIMIT ?2", quoted(table)))
+/// The columns of a table by their names without case, as SQLite compares names: in ASCII alone. Those that are generated are among them.
+fn columns(connection: &Connection, table: &str) -> rusqlite::Result<HashMap<String, String>> {
+    let mut statement = connection.prepare("SELECT name FROM pragma_table_xinfo(?1)")?;
+    let names = statement.query_map([table], |row| row.get::<_, String>(0))?;
+    names.map(|name| name.map(|name| (name.to_ascii_lowercase(), name))).collect()
 }
 
 fn quoted(name: &str) -> String {
@@ -248,6 +321,6 @@ fn text(row: &Row<'_>, column: impl Column) -> Result<Option<String>, String> {
     }
 }
 
-fn integer<C: Column>(row: &Row<'_>, column: C) -> Result<i64, String> {
-    value(row, column.into()).as_i64().map_err(|_| format!("{} is no whole number", column.name()))
+fn key(row: &Row<'_>, column: impl Column) -> Result<Key, String> {
+    Key::read(value(row, column.into())).map_err(|problem| format!("{} {problem}", column.name()))
 }

@@ -7,7 +7,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use task_api_store::{Store, StoreError};
 
-use super::{AT_ONCE, ImportError, digest::Digest, progress::Progress, source::Source};
+use super::{AT_ONCE, ImportError, digest::Digest, key::Key, progress::Progress, source::Source};
+
 /// A row that can't be imported.
 #[derive(Debug, Serialize)]
 pub(super) struct Fault {
@@ -17,15 +18,23 @@ pub(super) struct Fault {
     pub(super) reason: String,
 }
 
+/// An account that can be imported.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    pub(super) rowid: i64,
+    /// What the database knows it by.
+    pub(super) id: i64,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
-    /// The accounts to import: rows by ids.
-    pub(super) accounts: BTreeMap<i64, i64>,
+    /// The accounts to import.
+    pub(super) accounts: BTreeMap<Key, Known>,
     /// The rows of those that can't log in: no hash of their password that this program knows.
     pub(super) without_password: Vec<i64>,
-    /// The tasks to import, by their owners' ids.
-    pub(super) digests: BTreeMap<i64, Digest>,
+    /// The tasks to import, by their owners.
+    pub(super) digests: BTreeMap<Key, Digest>,
     pub(super) faults: Vec<Fault>,
 }
 
@@ -65,8 +74,8 @@ impl Survey {
                     if taken.contains(&key) {
                         return Err("email belongs to an account in the database".to_owned());
                     }
-                    if self.accounts.contains_key(&account.id) {
-                        return Err(format!("id {} belongs to an earlier row", account.id));
+                    if self.accounts.contains_key(&account.key) {
+                        return Err(format!("id {} belongs to an earlier row", account.key));
                     }
                     if !keys.insert(key) {
                         return Err("email belongs to an earlier row".to_owned());
@@ -76,7 +85,7 @@ impl Survey {
                 match checked {
                     Err(reason) => self.faults.push(Fault { kind: "account", rowid: row.rowid, reason }),
                     Ok(account) => {
-                        self.accounts.insert(account.id, row.rowid);
+                        self.accounts.insert(account.key, Known { rowid: row.rowid, id: account.id });
                         if !account.password_hash.as_deref().is_some_and(is_usable) {
                             self.without_password.push(row.rowid);
                         }
@@ -94,18 +103,15 @@ impl Survey {
             after = last.rowid;
             progress.advance(rows.len());
             for row in rows {
-                let checked = row.content.and_then(|task| {
-                    if self.accounts.contains_key(&task.owner) {
-                        Ok(task)
-                    } else {
-                        Err(format!("user_id {} is no account that can be imported", task.owner))
-                    }
+                let checked = row.content.and_then(|task| match self.accounts.get(&task.owner) {
+                    Some(owner) => Ok((owner.id, task)),
+                    None => Err(format!("user_id {} is no account that can be imported", task.owner)),
                 });
                 match checked {
                     Err(reason) => self.faults.push(Fault { kind: "task", rowid: row.rowid, reason }),
-                    Ok(one) => {
+                    Ok((owner, one)) => {
                         let digest = self.digests.entry(one.owner).or_default();
-                        digest.add(one.owner, &one.task, one.created_at, one.updated_at);
+                        digest.add(owner, &one.task, one.created_at, one.updated_at);
                     }
                 }
             }

@@ -12,7 +12,7 @@ use super::StoreError;
 /// An account of the source.
 #[derive(Clone, Debug)]
 pub struct ImportedAccount {
-    /// Its id there.
+    /// What it is known by there: its key or, where keys are no whole numbers, its row.
     pub source_id: i64,
     /// The e-mail to log in with.
     pub email: Email,
@@ -55,7 +55,7 @@ impl FreeIds {
     /// A free id of the second of `at`.
     pub(super) fn next(&mut self, at: Timestamp) -> Result<i64, StoreError> {
         let ids = TaskId::all_of(at, self.shard).ok_or_else(|| {
-            StoreError::Broken(format!("no id can tell the second {at}: they reach from 2020 to 2156"))
+            StoreError::Broken(format!("no id can tell the second {at}: they reach from 1952 to 2087"))
         })?;
         let id = match self.taken.get(ids.start()) {
             Some(taken) => taken + TaskId::STEP,
@@ -78,7 +78,12 @@ mod tests {
 
     #[test]
     fn ids_of_the_past_are_new_and_of_their_second() {
-        let at: Timestamp = "2023-05-06T07:08:09.5Z".parse().unwrap();
+        for at in ["2023-05-06T07:08:09.5Z", "2013-05-06T07:08:09.5Z"] {
+            its_second_is_filled(at.parse().unwrap());
+        }
+    }
+
+    fn its_second_is_filled(at: Timestamp) {
         let first = *TaskId::all_of(at, 3).unwrap().start();
         let mut ids = FreeIds::new(3, HashMap::from([(first, first + TaskId::STEP)]));
         let id = TaskId::new(ids.next(at).unwrap()).unwrap();

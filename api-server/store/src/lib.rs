@@ -361,7 +361,7 @@ impl Store {
         on!(self, "load_view", store => store.load_view(user_id, bound, wrote)).await
     }
 
-    /// The accounts that were imported from `source`: their ids here by their ids there.
+    /// The accounts that were imported from `source`: their ids here by what they are known by there.
     pub async fn imported_accounts(&self, source: &str) -> Result<HashMap<i64, i64>, StoreError> {
         on!(self, "imported_accounts", store => store.imported_accounts(source)).await
     }

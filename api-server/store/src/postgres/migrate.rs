@@ -24,6 +24,7 @@ const MIGRATIONS: &[(i32, &str, &str)] = &[
     (9, "timelines", include_str!("migrations/0009_timelines.sql")),
     (10, "usage", include_str!("migrations/0010_usage.sql")),
     (11, "statement timeout", include_str!("migrations/0011_statement_timeout.sql")),
+    (12, "tasks before 2020", include_str!("migrations/0012_tasks_before_2020.sql")),
 ];
 
 /// Which shard a database is to be, of how many.

@@ -24,9 +24,10 @@ use crate::{Idempotency, Operation, Outcome, PIECE_BYTES, Quota, StoreError};
 pub(super) struct Ids(Arc<AtomicI64>);
 
 impl Ids {
-    /// Goes on after the ids in the file.
+    /// Goes on after the ids in the file, but for those of tasks from before 2020.
     pub(super) fn go_on(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let greatest = connection.query_row("SELECT coalesce(max(id), 0) FROM tasks", [], |row| row.get(0))?;
+        let sql = "SELECT coalesce(max(id), 0) FROM tasks WHERE id < ?1";
+        let greatest = connection.query_row(sql, [TaskId::PAST], |row| row.get(0))?;
         self.0.store(greatest, Ordering::Relaxed);
         Ok(())
     }
