@@ -19,7 +19,9 @@ use task_api_domain::{
     id::TaskId,
     task::{Filter, NewTask, Priority, Status, TaskPatch},
 };
-use task_api_store::{ListRequest, Operation, Outcome, PostgresOptions, ShardConfig, SqliteConfig, Store, Synchronous};
+use task_api_store::{
+    ListRequest, Operation, Outcome, PostgresOptions, ShardConfig, SqliteConfig, Store, Synchronous, Writes,
+};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,
@@ -460,14 +462,14 @@ async fn tasks_are_as_old_as_they_are() {
     assert_eq!(report["zones"]["tasks.created_at"], "UTC", "it is told what their zone was taken for");
 
     let config = SqliteConfig { file: case.target(), synchronous: Synchronous::Normal };
-    are_found_changed_and_deleted(&Store::sqlite(&config).unwrap(), &titles).await;
+    are_found_changed_and_deleted(&Store::sqlite(&config, Writes::default()).unwrap(), &titles).await;
     if let Some(services) = services {
         let count = "SELECT count(*) FROM tasks WHERE tableoid = 'tasks_default'::regclass";
         let without_month: i64 = services.admin_here().await.query_one(count, &[]).await.unwrap().get(0);
         assert_eq!(without_month, 0);
         let first = ShardConfig { primary: services.primary.parse().unwrap(), replicas: None };
         let options = PostgresOptions { first, others: Vec::new(), retention: None };
-        are_found_changed_and_deleted(&Store::postgres(&options, false), &titles).await;
+        are_found_changed_and_deleted(&Store::postgres(&options, Writes::default()), &titles).await;
     }
 }
 
