@@ -268,6 +268,7 @@ mod tests {
         way.read(value).map(|time| time.map(|time| time.to_string()))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it is compared with what may fail")]
     fn some(time: &str) -> Result<Option<String>, String> {
         Ok(Some(time.to_owned()))
     }
