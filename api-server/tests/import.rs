@@ -558,7 +558,7 @@ async fn rows_without_numbers_are_refused_with_the_way_out() {
         "CREATE VIEW tasks AS SELECT id, id AS user_id, email AS title, created_at FROM users",
     ] {
         let said = Case::new(&format!("{users}; {tasks}"), None).refusal().await;
-        assert!(said.contains("\"tasks\"") && said.contains("CREATE TABLE"), "{said}");
+        assert!(said.contains("tasks") && said.contains("CREATE TABLE … AS SELECT"), "{said}");
     }
 }
 

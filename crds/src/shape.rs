@@ -150,11 +150,14 @@ fn check_fields(field: &str, given: &Map<String, Value>, schema: &JSONSchemaProp
         part: Part::Value,
         message: "it is missing, and there is no default: write it".to_owned(),
     }));
-    if let Some(most) = schema.max_properties.filter(|most| i64::try_from(given.len()).is_ok_and(|count| count > *most))
-    {
-        let message = format!("{} entries, but there may be {most}: leave some out", given.len());
-        found.push(Misfit { field: field.to_owned(), part: Part::Value, message });
-    }
+    found.extend(too_many(field, given.len(), schema.max_properties));
+}
+
+/// What is wrong with so many entries, if there may be `most`.
+fn too_many(field: &str, count: usize, most: Option<i64>) -> Option<Misfit> {
+    let most = most.filter(|most| i64::try_from(count).is_ok_and(|count| count > *most))?;
+    let message = format!("{count} entries, but there may be {most}: leave some out");
+    Some(Misfit { field: field.to_owned(), part: Part::Value, message })
 }
 
 enum Inner<'a> {
@@ -180,6 +183,7 @@ fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Stri
 }
 
 fn check_list(field: &str, items: &[Value], schema: &JSONSchemaProps, found: &mut Vec<Misfit>) {
+    found.extend(too_many(field, items.len(), schema.max_items));
     let Some(JSONSchemaPropsOrArray::Schema(schema)) = &schema.items else { return };
     for (index, item) in items.iter().enumerate() {
         check(&format!("{field}.{index}"), item, schema, found);
@@ -352,10 +356,12 @@ mod tests {
             keywords(&schema["additionalProperties"], found);
             keywords(&schema["items"], found);
         }
-        const CHECKED: [&str; 12] = [
+        const CHECKED: [&str; 14] = [
             "type",
             "properties",
             "additionalProperties",
+            "items",
+            "maxItems",
             "required",
             "enum",
             "pattern",

@@ -14,7 +14,7 @@ impl Mark {
     /// How many bits are below the timeline: ids of transactions up to seventeen trillion.
     pub const TIMELINE_SHIFT: u32 = 44;
 
-    /// The timeline that the write was done on; 0 where there are none.
+    /// The timeline that the write was done on. What SQLite numbers its commits by never changes it while a process runs.
     pub fn timeline(self) -> i64 {
         self.0 >> Self::TIMELINE_SHIFT
     }

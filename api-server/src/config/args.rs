@@ -82,7 +82,7 @@ pub struct Args {
     pub max_tasks_per_user: u64,
 
     /// How many bytes of titles and descriptions a user may have, as UTF-8; 0 is any number
-    #[arg(long, env = "MAX_BYTES_PER_USER", default_value_t = 256 << 20)]
+    #[arg(long, env = "MAX_BYTES_PER_USER", default_value_t = 1 << 30)]
     pub max_bytes_per_user: u64,
 
     /// How much memory the tasks of users that were here lately may take, in bytes

@@ -97,7 +97,7 @@ pub struct ImportArgs {
     mapping: Option<PathBuf>,
 
     /// How many rows are written in one transaction
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=2_000))]
     batch: u32,
 
     /// Leave out the rows that can't be imported, instead of importing nothing

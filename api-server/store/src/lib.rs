@@ -220,6 +220,14 @@ impl Store {
         matches!(self.kind, Kind::Sqlite(_))
     }
 
+    /// How many databases the users are shared between.
+    pub fn shards(&self) -> usize {
+        match &self.kind {
+            Kind::Postgres(shards) => shards.count(),
+            Kind::Sqlite(_) => 1,
+        }
+    }
+
     /// The outboxes of the shards, in their order, each on a connection of its own; none on SQLite.
     pub fn outboxes(&self) -> Vec<Outbox> {
         match &self.kind {

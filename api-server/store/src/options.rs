@@ -65,3 +65,10 @@ pub struct Quota {
     /// How many bytes of titles and descriptions, as UTF-8.
     pub bytes: Option<i64>,
 }
+
+impl Quota {
+    /// Whether there is one.
+    pub(crate) fn is_any(self) -> bool {
+        self.tasks.is_some() || self.bytes.is_some()
+    }
+}

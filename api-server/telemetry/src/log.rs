@@ -39,7 +39,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging; `RUST_LOG` chooses what (`info` by default, `api_server=debug` shows every request). `traces` get their spans, if
+/// Starts logging; `RUST_LOG` chooses what (`info` by default, `api_server=debug` shows every request, `task_api_store=debug` and the like what is below). `traces` get their spans, if
 /// there are any to make.
 pub fn init(format: Option<LogFormat>, traces: Option<&Traces>) {
     let terminal = io::stderr().is_terminal();

@@ -7,7 +7,7 @@ use task_api_domain::{
     mark::Mark,
     task::{TaskPatch, Version},
 };
-use task_api_store::{Operation, Outcome, Store, StoreError, Writes};
+use task_api_store::{Operation, Outcome, Quota, Store, StoreError, Writes};
 
 use crate::{
     WHOLE,
@@ -107,7 +107,8 @@ async fn months_leave_by_policy_and_their_tables_stay() {
 #[tokio::test]
 async fn what_a_user_has_is_counted_when_they_write() {
     let Some((services, urls)) = database("what_a_user_has_is_counted_when_they_write").await else { return };
-    let bed = Bed::on(Store::postgres(&options(&urls, None), Writes::default()), 1).await;
+    let quota = Quota { tasks: Some(100), bytes: None };
+    let bed = Bed::on(Store::postgres(&options(&urls, None), Writes { quota, ..Writes::default() }), 1).await;
     let user = bed.user().await;
     let admin = services.admin_here().await;
     let counted = async || {
@@ -132,7 +133,8 @@ async fn what_a_user_has_is_counted_when_they_write() {
 #[tokio::test]
 async fn instances_of_the_release_before_go_on() {
     let Some((services, urls)) = database("instances_of_the_release_before_go_on").await else { return };
-    let bed = Bed::on(Store::postgres(&options(&urls, None), Writes::default()), 1).await;
+    let quota = Quota { tasks: Some(4), bytes: None };
+    let bed = Bed::on(Store::postgres(&options(&urls, None), Writes { quota, ..Writes::default() }), 1).await;
     let user = bed.user().await;
     let admin = services.admin_here().await;
     let before = "SELECT o.operation, o.outcome, o.id, o.version, o.title, o.mark
@@ -146,8 +148,13 @@ async fn instances_of_the_release_before_go_on() {
     let mark: i64 = rows[0].get("mark");
     bed.remember(user, Some(Mark(mark)));
     assert_eq!(bed.list(user).await.len(), 2);
-    let counted = admin.query_one("SELECT tasks, bytes FROM task_usage WHERE user_id = $1", &[&user]).await.unwrap();
-    assert_eq!((counted.get::<_, i64>(0), counted.get::<_, i64>(1)), (2, 12));
+    // They keep no quota of their own, but what they do counts.
+    bed.create(user, "the third").await;
+    admin.query(before, &[&user]).await.unwrap();
+    let refused = bed.store.apply(user, vec![create("too many")], None).await;
+    assert!(matches!(refused, Err(StoreError::QuotaExceeded)), "{refused:?}");
+    let row = admin.query_one("SELECT tasks, bytes FROM task_usage WHERE user_id = $1", &[&user]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (5, 33));
 }
 
 #[tokio::test]

@@ -120,6 +120,13 @@ impl Bed {
         thread::spawn(move || request(port, "POST", "/leave").unwrap())
     }
 
+    /// What is answered to a pod that tells it to go, and claims this address.
+    pub(crate) fn leave_as(&self, address: &str) -> u16 {
+        let request =
+            format!("POST /leave HTTP/1.0\r\nHost: tasks\r\nContent-Length: 0\r\nX-Forwarded-For: {address}\r\n\r\n");
+        send(self.ports[1], &request).unwrap().status
+    }
+
     pub(crate) fn ask_as_operator(&self, path: &str) -> Answer {
         request(self.ports[2], "GET", path).unwrap()
     }

@@ -142,6 +142,7 @@ fn what_stands_in_front_is_believed_where_it_is_trusted() {
     let trusted = Bed::new(1, &json!({"gateway": {"trustedProxies": ["10.0.0.0/8", "127.0.0.0/8"]}}));
     assert_eq!(told(&trusted, "", claims), ["203.0.113.7", "https"], "what came before is the client's own claim");
     assert_eq!(told(&trusted, "", ""), ["127.0.0.1", "http"]);
+    assert_eq!(trusted.leave_as("203.0.113.7"), 200, "where the pod is asked, nobody in front is believed");
 
     let protocol = Bed::new(1, &json!({"gateway": {"trustedProxies": ["127.0.0.1"], "proxyProtocol": true}}));
     let before = |port| format!("PROXY TCP4 203.0.113.7 192.0.2.1 5555 {port}\r\n");

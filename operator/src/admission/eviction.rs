@@ -47,19 +47,25 @@ const TOGETHER: Duration = Duration::from_millis(500);
 /// Of a platform's pods without state that leave a node, one goes this much after another. Who drains it asks again every 5 s as a rule.
 const PACE: Duration = Duration::from_secs(4);
 
-/// When one of a platform's pods without state went last, by namespace and name.
+/// For so long it is not known whether the one that may go does.
+const UNSEEN: Duration = Duration::from_secs(1);
+
+/// Which of a platform's pods without state was let go last, and when, by the platform's namespace and name.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<HashMap<(String, String), Instant>>);
+pub(super) struct Turns(Mutex<HashMap<(String, String), (String, Instant)>>);
 
 impl Turns {
-    /// Whether another may go now; then it is the last one.
-    fn take(&self, namespace: &str, platform: &str) -> bool {
+    /// Whether a pod may go now; then it is the last one. The turn of one that did not go, since a budget holds it, is nobody's.
+    fn take(&self, namespace: &str, platform: &str, pod: &str, goes: impl Fn(&str) -> bool) -> bool {
         let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.retain(|_, last| last.elapsed() < PACE);
+        turns.retain(|_, (_, at)| at.elapsed() < PACE);
         let platform = (namespace.to_owned(), platform.to_owned());
-        let is_free = !turns.contains_key(&platform);
-        turns.entry(platform).or_insert_with(Instant::now);
-        is_free
+        let is_held = |(last, at): &(String, Instant)| last != pod && (at.elapsed() < UNSEEN || goes(last));
+        if turns.get(&platform).is_some_and(is_held) {
+            return false;
+        }
+        turns.insert(platform, (pod.to_owned(), Instant::now()));
+        true
     }
 }
 
@@ -176,8 +182,14 @@ async fn ask(
     } else if is_drained(&pod, platform.as_ref(), node.as_ref()) {
         sleep(TOGETHER).await;
         let primary = platform.as_ref().and_then(|platform| primary(world, namespace, platform));
+        let goes = |last: &str| {
+            let mut pods = world.pods().into_iter();
+            pods.find(|(of, pod)| of == namespace && *pod.name == *last).is_none_or(|(_, pod)| pod.is_ending())
+        };
         match decide_after(&pod, primary.as_deref(), Timestamp::now()) {
-            Decision::Leave if !request.dry_run && !turns.take(namespace, name) => Decision::AfterAnother,
+            Decision::Leave if !request.dry_run && !turns.take(namespace, name, &request.name, goes) => {
+                Decision::AfterAnother
+            }
             decision => decision,
         }
     } else {
@@ -403,14 +415,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn pods_without_state_go_one_after_another() {
         let turns = Turns::default();
-        assert!(turns.take("shops", "tasks"));
-        assert!(!turns.take("shops", "tasks"), "one has just gone");
-        assert!(turns.take("shops", "others") && turns.take("stores", "tasks"), "of another platform");
+        let take = |pod, goes| turns.take("shops", "tasks", pod, |_| goes);
+        assert!(take("a", true));
+        assert!(take("a", true), "its client asks again");
+        assert!(!take("b", true), "one has just gone");
+        assert!(!take("b", false), "nobody knows yet whether it goes");
+        assert!(turns.take("shops", "others", "x", |_| true) && turns.take("stores", "tasks", "y", |_| true));
         tokio::time::advance(PACE / 2).await;
-        assert!(!turns.take("shops", "tasks"));
+        assert!(!take("b", true));
         tokio::time::advance(PACE / 2).await;
-        assert!(turns.take("shops", "tasks"), "who asked in vain does not put it off");
-        assert!(!turns.take("shops", "tasks"));
+        assert!(take("b", true), "who asked in vain does not put it off");
+        tokio::time::advance(UNSEEN).await;
+        assert!(take("c", false), "a budget held the one before");
     }
 
     #[test]

@@ -85,8 +85,8 @@ pub struct Views {
     ttl: Duration,
     /// Whether every write that happens becomes known here.
     informed: AtomicBool,
-    /// The latest timeline that a write was done on, of those that are known of.
-    timeline: AtomicI64,
+    /// Of each database, the latest timeline that a write was done on, of those that are known of.
+    timelines: Vec<AtomicI64>,
     metrics: LevelMetrics,
     others: Option<Others>,
 }
@@ -121,7 +121,8 @@ impl Views {
         let slots = WeightedCache::new(local.bytes, |slot| Arc::strong_count(slot) == 1);
         // Other instances are heard of once the bus says so.
         let informed = AtomicBool::new(store.is_embedded());
-        Self { store, sessions, memory, slots, ttl: local.ttl, informed, timeline: AtomicI64::new(0), metrics, others }
+        let timelines = (0..store.shards()).map(|_| AtomicI64::new(0)).collect();
+        Self { store, sessions, memory, slots, ttl: local.ttl, informed, timelines, metrics, others }
     }
 
     /// What `read` makes of a user's view; nothing, if the store has to be asked.
@@ -165,6 +166,7 @@ impl Views {
             _ => None,
         };
         let (mut view, shows) = if let Some(found) = found {
+            self.heed_timeline(user_id, found.1);
             found
         } else {
             let wrote = if remembered.is_ok() { load.least } else { Some(UNKNOWN) };
@@ -186,7 +188,7 @@ impl Views {
     /// A view and up to which write it shows everything, unless it is too large.
     async fn load_from_store(&self, user_id: i64, wrote: Option<Mark>) -> Result<Option<(View, Mark)>, StoreError> {
         let loaded = self.store.load_view(user_id, Bound { tasks: MOST_TASKS, bytes: MOST_BYTES }, wrote).await?;
-        self.heed_timeline(loaded.version);
+        self.heed_timeline(user_id, loaded.version);
         if loaded.piece.more {
             return Ok(None);
         }
@@ -237,7 +239,7 @@ impl Views {
         };
         let written = self.store.apply(user_id, operations, idempotency).await;
         if let Ok(Written { mark: Some(mark), .. }) = &written {
-            self.heed_timeline(*mark);
+            self.heed_timeline(user_id, *mark);
         }
         match &written {
             Ok(written) if gate.is_some() && !written.replayed => change(&slot, written),
@@ -312,8 +314,10 @@ impl Views {
     }
 
     /// After a member took over that lacked writes, or a backup was restored, what was loaded before may show what there never was.
-    fn heed_timeline(&self, mark: Mark) {
-        let known = self.timeline.fetch_max(mark.timeline(), Ordering::AcqRel);
+    fn heed_timeline(&self, user_id: i64, mark: Mark) {
+        let shard = user_id.unsigned_abs() % self.timelines.len() as u64;
+        let Some(timeline) = usize::try_from(shard).ok().and_then(|shard| self.timelines.get(shard)) else { return };
+        let known = timeline.fetch_max(mark.timeline(), Ordering::AcqRel);
         if (1..mark.timeline()).contains(&known) {
             tracing::info!(
                 timeline = mark.timeline(),
@@ -325,7 +329,7 @@ impl Views {
 
     /// Takes note of another instance's write.
     pub fn surprise(&self, user_id: i64, mark: Mark) {
-        self.heed_timeline(mark);
+        self.heed_timeline(user_id, mark);
         self.slots.get(user_id, |slot| slot.surprise(mark));
     }
 

@@ -155,11 +155,14 @@ pub(super) fn of_any_kind(text: &str) -> Option<Written> {
     // Go adds what another of its clocks said,
     let text = text.split_once(" m=").map_or(text, |(time, _)| time);
     // and JavaScript what the zone is called in words.
-    let text = text.strip_suffix(')').and_then(|text| text.split_once(" (")).map_or(text, |(time, _)| time);
-    iso(text).or_else(|| {
+    let (text, zone) = text.strip_suffix(')').and_then(|text| text.split_once(" (")).unwrap_or((text, ""));
+    let written = iso(text).or_else(|| {
         let (at, place) = without_zone(text)?;
         Some(Written { at: clock(&at)?, place })
-    })
+    })?;
+    // Where it says nothing else, those words are what there is of a zone.
+    let is_all = !zone.is_empty() && matches!(written.place, Place::Sqlite | Place::Unsaid);
+    Some(if is_all { Written { place: Place::Name(zone.to_owned()), ..written } } else { written })
 }
 
 /// Reads what ISO 8601 allows, with the zone in brackets that RFC 9557 adds. An offset tells more than a zone: it counts.

@@ -12,7 +12,7 @@ use task_api_domain::{
 use tokio_postgres::{Row, types::ToSql};
 
 use super::{
-    Postgres, Repeatable,
+    COUNTED_USER, Postgres, Repeatable,
     rows::{TASK_WITHOUT_TEXT, column, no_row, read_task},
 };
 use crate::{Idempotency, Operation, Outcome, PIECE_BYTES, StoreError, Writes, Written};
@@ -57,6 +57,7 @@ impl Postgres {
         operations: Vec<Operation>,
         idempotency: Option<&Idempotency>,
     ) -> Result<Applied, StoreError> {
+        self.ensure_counted(user_id).await?;
         let Some(Idempotency { key, fingerprint }) = idempotency else {
             return self.writer.apply(user_id, operations).await;
         };
@@ -69,6 +70,18 @@ impl Postgres {
         // Once is what it is about.
         let rows = self.writer.write(Repeatable::Yes, &APPLY_ONCE, &params).await?;
         read(&rows, operations.len())
+    }
+}
+
+impl Postgres {
+    /// Has a user counted who may have many tasks, so that those whose writes go together with theirs need not wait for it.
+    async fn ensure_counted(&self, user_id: i64) -> Result<(), StoreError> {
+        let Some(counted) = &self.counted else { return Ok(()) };
+        if counted.get(user_id, |()| ()).is_none() {
+            self.writer.write(Repeatable::Yes, "SELECT ensure_usage($1)", &[&user_id]).await?;
+            counted.get_or_insert(user_id, COUNTED_USER, || (), |()| ());
+        }
+        Ok(())
     }
 }
 

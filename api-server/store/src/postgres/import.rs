@@ -74,12 +74,12 @@ impl Postgres {
         let row = transaction.query_one(advance, &[&source, &i64::MIN]).await.map_err(Failure::from)?;
         let before: i64 = column(&row, 0)?;
         let tasks: Vec<_> = tasks.iter().copied().filter(|task| task.rowid > before).collect();
-        self.insert_tasks(&transaction, &tasks).await?;
-        // Counted anew when they write the next time.
+        // Counted anew before they write the next time.
         let users = all(&tasks, |task| task.user_id);
         transaction.execute("SELECT lock_users($1)", &[&users]).await.map_err(Failure::from)?;
         let forget = "DELETE FROM task_usage WHERE user_id = ANY ($1)";
         transaction.execute(forget, &[&users]).await.map_err(Failure::from)?;
+        self.insert_tasks(&transaction, &tasks).await?;
         let advance = "UPDATE imported_tasks SET up_to = greatest(up_to, $2) WHERE source = $1";
         transaction.execute(advance, &[&source, &up_to]).await.map_err(Failure::from)?;
         transaction.commit().await.map_err(Failure::from)?;
@@ -137,10 +137,9 @@ impl Postgres {
     async fn make_partitions_of(&self, tasks: &[&ImportedTask]) -> Result<(), StoreError> {
         let month = |at: Timestamp| at.to_zoned(TimeZone::UTC).date().first_of_month();
         let months: BTreeSet<_> = tasks.iter().map(|task| month(task.created_at)).collect();
-        let client = pool::connect(&self.config).await?;
         for month in months {
             let at = month.at(0, 0, 0, 0).to_zoned(TimeZone::UTC).map_or(Timestamp::UNIX_EPOCH, |at| at.timestamp());
-            client.query_one("SELECT make_task_partition($1)", &[&at]).await.map_err(Failure::from)?;
+            self.take_time("SELECT make_task_partition($1)", &[&at]).await?;
         }
         Ok(())
     }

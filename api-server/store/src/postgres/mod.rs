@@ -38,8 +38,11 @@ use std::{sync::Arc, time::Duration};
 
 use task_api_domain::mark::Mark;
 use task_api_domain::user::User;
-use task_api_resilience::breaker::{Breaker, Call};
-use tokio::time::{Instant, sleep};
+use task_api_resilience::{
+    breaker::{Breaker, Call},
+    weighted_cache::WeightedCache,
+};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{Config, Row};
 
 use crate::{NewUser, ShardConfig, StoreError, StoreMetrics, Writes, Written, metrics::PRIMARY};
@@ -59,6 +62,13 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const READ_TRY: Duration = Duration::from_secs(2);
 /// The pause between tries: it doubles from the first to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
+
+/// How much memory may be taken by who is known to be counted, and one user.
+const COUNTED_BYTES: usize = 4 << 20;
+const COUNTED_USER: usize = 64;
+
+/// The longest that upkeep may take which moves rows.
+const LONG: Duration = Duration::from_mins(10);
 
 /// How many connections read from the primary. A pooler gives each a server while a statement runs: more would only queue there.
 const READERS: usize = 4;
@@ -85,6 +95,8 @@ struct Postgres {
     writer: Arc<Writer>,
     /// How long after their end months stay in the schema.
     retention: Option<Duration>,
+    /// Of users with a quota, those that are known to be counted.
+    counted: Option<WeightedCache<i64, ()>>,
     /// Names this process in the table `readiness`.
     instance: i64,
 }
@@ -105,6 +117,7 @@ impl Postgres {
             breaker: Breaker::new("primary that is read from", metrics.breaker(PRIMARY, shard.number)),
             writer: Arc::new(Writer::new(config.clone(), writes, metrics.writer(shard.number))),
             retention,
+            counted: writes.quota.is_any().then(|| WeightedCache::new(COUNTED_BYTES, |()| true)),
             replicas: replicas
                 .as_ref()
                 .map(|config| Replicas::new(pool::tuned(config), metrics.pool("replicas", shard.number))),
@@ -128,7 +141,8 @@ impl Postgres {
     }
 
     async fn keep_up(&self) -> Result<(), StoreError> {
-        let made = self.upkeep("SELECT make_task_partitions($1)", &[&MONTHS_AHEAD]).await?;
+        let made = self.take_time("SELECT make_task_partitions($1)", &[&MONTHS_AHEAD]).await?;
+        let made: i32 = column(&made, 0)?;
         if made > 0 {
             tracing::info!(made, "made partitions of tasks");
         }
@@ -149,6 +163,19 @@ impl Postgres {
     }
 
     /// Runs a statement that may run any number of times, and returns how much it found to do.
+    /// Runs a statement that may take longer than a request's.
+    async fn take_time(&self, sql: &str, params: Params<'_>) -> Result<Row, StoreError> {
+        let run = async {
+            let mut client = pool::connect(&self.config).await?;
+            let transaction = client.transaction().await?;
+            transaction.batch_execute(pool::UNLIMITED).await?;
+            let row = transaction.query_one(sql, params).await?;
+            transaction.commit().await?;
+            Ok::<_, Failure>(row)
+        };
+        Ok(timeout(LONG, run).await.map_err(|_| Failure::timed_out("upkeep", LONG))??)
+    }
+
     async fn upkeep(&self, sql: &str, params: Params<'_>) -> Result<i32, StoreError> {
         let rows = self.writer.write(Repeatable::Yes, sql, params).await?;
         column(rows.first().ok_or_else(no_row)?, 0)

@@ -33,12 +33,16 @@ impl Shards {
         }
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.others.len() + 1
+    }
+
     fn all(&self) -> impl Iterator<Item = &Postgres> {
         std::iter::once(&self.first).chain(&self.others)
     }
 
     fn numbered(&self, number: u64) -> &Postgres {
-        let count = self.others.len() as u64 + 1;
+        let count = self.count() as u64;
         let place = usize::try_from(number % count).unwrap_or_default();
         place.checked_sub(1).and_then(|place| self.others.get(place)).unwrap_or(&self.first)
     }

@@ -181,7 +181,7 @@ fn configuration(platform: &Platform) -> String {
         if lines.is_empty() { "# Nothing is.".to_owned() } else { lines.join(indent) }
     };
     include_str!("nginx.conf")
-        .replace("{trusted}", &each("set_real_ip_from ", "", "\n    "))
+        .replace("{trusted}", &each("set_real_ip_from ", "", "\n        "))
         .replace("{told}", &each("", " 1", "\n        "))
         .replace("{told_by}", told_by)
         .replace("{scheme_told_by}", scheme_told_by)

@@ -1,5 +1,5 @@
 -- How much each user has: tasks, and bytes of titles and descriptions. It changes with the tasks, while the user's writes wait for each other, so
--- a quota is exact and costs one row. Who isn't here is counted when they write the next time: nobody waits for that but them.
+-- a quota is exact and costs one row. Who isn't here is counted before they write the next time.
 CREATE TABLE task_usage (
     user_id bigint PRIMARY KEY,
     tasks bigint NOT NULL,
@@ -18,6 +18,16 @@ CREATE FUNCTION count_usage(user_ids bigint[]) RETURNS void LANGUAGE sql VOLATIL
     WHERE NOT EXISTS (SELECT FROM task_usage AS k WHERE k.user_id = u.user_id)
     GROUP BY u.user_id
     ON CONFLICT DO NOTHING
+$$;
+
+-- The same for one user, before they write with others.
+CREATE FUNCTION ensure_usage(this_user_id bigint) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM task_usage WHERE user_id = this_user_id) THEN
+        PERFORM lock_users(ARRAY[this_user_id]);
+        PERFORM count_usage(ARRAY[this_user_id]);
+    END IF;
+END
 $$;
 
 -- As in migration 8, and within a quota: of requests whose new tasks or texts are more than their user may have, nothing is done. `requests` says
@@ -66,7 +76,8 @@ BEGIN
             GROUP BY o.user_id, o.request
             WINDOW earlier AS (PARTITION BY o.user_id ORDER BY o.request)
         ) AS a LEFT JOIN task_usage AS u USING (user_id);
-        EXIT WHEN uncounted IS NOT TRUE;
+        -- As a rule whoever calls this has had everybody counted. Without a quota nobody needs to be.
+        EXIT WHEN uncounted IS NOT TRUE OR most_tasks IS NULL AND most_bytes IS NULL;
         PERFORM count_usage(user_ids);
     END LOOP;
     IF over <> '{}' THEN
@@ -282,6 +293,10 @@ BEGIN
             AND (to_date(right(c.relname, 7), 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC' <= now() - keep
         ORDER BY c.relname
     LOOP
+        IF detached = 0 THEN
+            -- In the order of those who write.
+            LOCK TABLE task_usage IN ACCESS EXCLUSIVE MODE;
+        END IF;
         EXECUTE format('ALTER TABLE tasks DETACH PARTITION %s', month);
         detached := detached + 1;
     END LOOP;
