@@ -24,7 +24,7 @@ trap '"$root/dev/test-services.sh" stop' EXIT
 services=$("$root/dev/test-services.sh" start 3>&-)
 eval "$services"
 
-printf '==> Tests (25 min)\n'
+printf '==> Tests (35 min)\n'
 # Checkouts may share what is compiled; the snapshots are this one's.
 export INSTA_WORKSPACE_ROOT=$root
 export KUBE_CONTEXT=$context TASKPLATFORM_GATEWAY_NODE_PORT=30081 TASKPLATFORM_GATEWAY_PORT=$test_gateway_port
