@@ -71,9 +71,7 @@ impl Postgres {
         let rows = self.writer.write(Repeatable::Yes, &APPLY_ONCE, &params).await?;
         read(&rows, operations.len())
     }
-}
 
-impl Postgres {
     /// Has a user counted who may have many tasks, so that those whose writes go together with theirs need not wait for it.
     async fn ensure_counted(&self, user_id: i64) -> Result<(), StoreError> {
         let Some(counted) = &self.counted else { return Ok(()) };

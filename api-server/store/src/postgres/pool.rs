@@ -36,7 +36,7 @@ const DOUBT: Duration = Duration::from_secs(1);
 /// How long a statement whose connection broke waits for what became of those before it.
 const HEARSAY: Duration = Duration::from_millis(50);
 
-/// Lets the statements of a transaction take longer than the role's may (see migration 11).
+/// Lets the statements of a transaction take longer than others may (see migration 11).
 pub(super) const UNLIMITED: &str = "SET LOCAL statement_timeout = 0";
 
 /// What goes with a statement.
